@@ -20,9 +20,9 @@ using Event = uint64_t;  // 0 = no event: always complete
 inline constexpr size_t kBlockAlignment = 256;
 
 struct DeviceMemory {
-  uint64_t reserved_bytes = 0;  // taken from the system (or the host) and not given back: in use, cached and parked
-  uint64_t parked_bytes = 0;    // of blocks whose pages are parked now
-  uint64_t allocations = 0;     // calls to the system (mmap of new memory) or to the host's allocator, total
+  uint64_t reserved_bytes = 0;  // of pages taken from the system (or the host) and not given back: in use or cached
+  uint64_t parked_bytes = 0;    // of blocks that are parked now; their pages went elsewhere and are counted there
+  uint64_t allocations = 0;     // times that new memory was taken from the system or the host's allocator, total
 };
 
 class Device {
@@ -31,6 +31,9 @@ class Device {
 
   // True if all work is complete when a call returns: then events are 0 and need no bookkeeping.
   virtual bool synchronous() const = 0;
+
+  // True if allocate and free run code of the host: the core then calls them without holding its lock.
+  virtual bool calls_host() const { return false; }
 
   // A block of at least `bytes` (> 0), aligned to kBlockAlignment, usable in the order of `stream`. Content undefined.
   virtual Status allocate(size_t bytes, Stream stream, void** out) = 0;
