@@ -1,0 +1,42 @@
+// kernels/select.cc: the reasons behind the choices, with the figures they rest on.
+#include "kernels/select.h"
+
+#include <unistd.h>
+
+namespace rc {
+
+int64_t last_level_cache_bytes() {
+  static const int64_t bytes = [] {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (l3 > 0) return static_cast<int64_t>(l3);
+#endif
+    return int64_t{32} << 20;
+  }();
+  return bytes;
+}
+
+StoreChoice select_store(int64_t output_bytes, int64_t row_bytes, int64_t cache_bytes) {
+  // glibc's memcpy draws the line at 3/4 of the cache too.
+  if (output_bytes < cache_bytes / 4 * 3) {
+    return {StoreKind::cached, "the output fits the last-level cache, where its reader will find it"};
+  }
+  if (row_bytes < 2048) {
+    return {StoreKind::cached, "rows are too short: each would end in a partly written line"};
+  }
+  return {StoreKind::streaming, "the output exceeds the cache; a streaming store saves reading its lines"};
+}
+
+StoreChoice select_store(int64_t output_bytes, int64_t row_bytes) {
+  return select_store(output_bytes, row_bytes, last_level_cache_bytes());
+}
+
+GemmChoice select_gemm(bool asked, bool blas_built_in) {
+  if (!asked) {
+    return {GemmKind::own, "own kernel: its bits do not depend on a BLAS's process-wide thread count"};
+  }
+  if (!blas_built_in) return {GemmKind::own, "own kernel: this build has no BLAS"};
+  return {GemmKind::blas, "BLAS, as asked, held to one thread while the panels run"};
+}
+
+}  // namespace rc
