@@ -10,7 +10,7 @@
 namespace rc {
 
 // Smallest block that is worth parking; see parking_bench.cc for the figures behind it.
-inline constexpr size_t kParkBytesMin = size_t{256} << 10;
+inline constexpr size_t kParkBytesMin = size_t{1} << 20;
 
 struct CpuDeviceOptions {
   size_t park_bytes_min = 0;                 // 0 = kParkBytesMin; never below the smallest mapped block

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "src/device/poison.h"
 #include "src/device/small_blocks.h"
 
 namespace rc {
@@ -160,6 +161,27 @@ TEST_F(DeviceCpu, IsSynchronousAndNeedsNoEvents) {
   EXPECT_EQ(to[2], 3);
   EXPECT_TRUE(device_->copy(nullptr, nullptr, 0, nullptr).ok());
 }
+
+#if defined(RC_POISON_ASAN)
+TEST_F(DeviceCpu, PoisonsWhatIsFreeParkedOrPastTheEnd) {
+  for (size_t bytes : {size_t{300}, 100 * KiB + 1, 4 * MiB + 1}) {
+    char* block = take(*device_, bytes);
+    EXPECT_EQ(__asan_region_is_poisoned(block, bytes), nullptr);
+    EXPECT_TRUE(__asan_address_is_poisoned(block + bytes)) << bytes;
+    if (device_->park(block, bytes, nullptr)) {
+      EXPECT_TRUE(__asan_address_is_poisoned(block) && __asan_address_is_poisoned(block + bytes - 1));
+      EXPECT_TRUE(device_->unpark(block, bytes, nullptr).ok());
+      EXPECT_EQ(__asan_region_is_poisoned(block, bytes), nullptr);
+    }
+    device_->poison(block + 8, 16);
+    EXPECT_TRUE(__asan_address_is_poisoned(block + 8));
+    device_->unpoison(block + 8, 16);
+    EXPECT_FALSE(__asan_address_is_poisoned(block + 8));
+    device_->free(block, bytes, nullptr);
+    EXPECT_TRUE(__asan_address_is_poisoned(block) && __asan_address_is_poisoned(block + bytes - 1));
+  }
+}
+#endif
 
 TEST(SmallBlocks, WasteAtMostAFifthOfABlock) {
   size_t before = 0;
