@@ -123,6 +123,7 @@ CpuDevice::Range* CpuDevice::map_range(Bin* bin) {
   try {
     Range* range = &ranges_.emplace(address, Range{address, bin, Range::kHollow}).first->second;
     ++bin->ranges;
+    poison_range(address, bin->bytes);
     return range;
   } catch (...) {
     unmap_pages(address, bin->bytes);
@@ -223,7 +224,6 @@ bool CpuDevice::move_out(Range* range) {
       return false;
     }
     if (!to) return false;
-    poison_range(to->address, bin->bytes);
   }
   bool lost = false;
   if (move_pages(to->address, range->address, bin->bytes, &lost)) {
