@@ -12,12 +12,15 @@ namespace rc {
 struct PackOptions {
   // Stops the improvement and the exact search; the first greedy fit always completes.
   double time_limit = 10;  // seconds
-  // Placements that the exact search may try in all, 0 for no exact search. With a time limit that
+  // Placements that the exact search may try in all (fewer where each of them
+  // touches much: problems of thousands of buffers), 0 for no exact search. With a time limit that
   // is not reached, equal problems and options give equal packings on every machine.
   uint64_t node_limit = 2'000'000;
   uint64_t seed = 0;
   // A height that is good enough: the packer stops there. 0 asks for the least height.
   uint64_t enough = 0;
+  // The same in relation to the bound: stops at (1 + tolerance) * bound.
+  double tolerance = 0;
   // Greedy fits that may be spent on improving the order; fewer for large problems.
   uint64_t improvement_rounds = 200;
   SearchSwitches switches;

@@ -22,8 +22,9 @@ enum class FitOrder : uint8_t {
   kBegin,     // earliest first, then size
   kEnd,       // latest end first, then size
 };
-inline constexpr FitOrder kFitOrders[] = {FitOrder::kArea,     FitOrder::kLifetime, FitOrder::kSize,
-                                          FitOrder::kPressure, FitOrder::kBegin,    FitOrder::kEnd};
+// In the order in which they serve transformer traces best.
+inline constexpr FitOrder kFitOrders[] = {FitOrder::kLifetime, FitOrder::kEnd,  FitOrder::kSize,
+                                          FitOrder::kArea,     FitOrder::kPressure, FitOrder::kBegin};
 
 std::vector<int32_t> fit_order(const PackingSections& sections, FitOrder order);
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
-#include <random>
 #include <tuple>
 
 namespace rc {
@@ -59,40 +58,53 @@ void CapacitySearch::prepare_conflicts() {
   conflict_start_.push_back(int32_t(conflicts_.size()));
 }
 
-// Two touching items of equal lifetime can be swapped, and twins can always be: one order of each
-// class suffices. The sum of size * offset is unchanged by a swap and falls with every push down, so
-// this rule and the dominance rule agree on a packing. Only where alignment moves neither of them.
+// Only where alignment never moves an item of the class.
 void CapacitySearch::prepare_classes() {
   lifetime_class_.assign(count_, -1);
-  class_rank_.assign(count_, 0);
-  twin_before_.assign(count_, -1);
-  std::vector<int32_t> order;
-  for (int32_t i = 0; i < count_; ++i) {
-    if (sections_.items[i].size % sections_.items[i].alignment == 0) order.push_back(i);
-  }
   const auto& items = sections_.items;
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+  for (int32_t i = 0; i < count_; ++i) {
+    if (items[i].size % items[i].alignment == 0) by_class_.push_back(i);
+  }
+  const auto less = [&](int32_t a, int32_t b) {
     if (!same_spans(items[a], items[b])) return spans_less(items[a], items[b]);
-    if (items[a].alignment != items[b].alignment) return items[a].alignment < items[b].alignment;
-    return items[a].size != items[b].size ? items[a].size > items[b].size : a < b;
-  });
+    return items[a].alignment < items[b].alignment;
+  };
+  std::stable_sort(by_class_.begin(), by_class_.end(), less);
   int32_t classes = 0;
-  for (size_t k = 0; k < order.size(); ++k) {
-    const int32_t i = order[k];
-    class_rank_[i] = int32_t(k);
-    const int32_t before = k > 0 ? order[k - 1] : -1;
-    const bool joins = before >= 0 && same_spans(items[before], items[i]) &&
-                       items[before].alignment == items[i].alignment;
-    if (!joins) ++classes;
-    lifetime_class_[i] = classes - 1;
-    if (joins && items[before].size == items[i].size) twin_before_[i] = before;
+  for (size_t k = 0; k < by_class_.size(); ++k) {
+    if (k == 0 || less(by_class_[k - 1], by_class_[k])) ++classes;
+    lifetime_class_[by_class_[k]] = classes - 1;
   }
   class_top_.resize(classes);
   class_last_.resize(classes);
 }
 
-void CapacitySearch::reset(int64_t capacity, SearchOrder order, double noise, uint64_t seed) {
-  capacity_ = capacity;
+// Two touching items of equal lifetime can be swapped, and twins can always be: one order of each
+// class suffices. It has to be the order of the ranking, or the first descent runs into this rule.
+// The sum of size * offset is unchanged by a swap and falls with every push down, so this rule and
+// the dominance rule agree on a packing.
+void CapacitySearch::rank_classes() {
+  std::stable_sort(by_class_.begin(), by_class_.end(), [&](int32_t a, int32_t b) {
+    if (lifetime_class_[a] != lifetime_class_[b]) return lifetime_class_[a] < lifetime_class_[b];
+    const Score x = score(a), y = score(b);
+    return x != y ? x > y : a < b;
+  });
+  class_rank_.assign(count_, 0);
+  twin_before_.assign(count_, -1);
+  for (size_t k = 0; k < by_class_.size(); ++k) {
+    const int32_t i = by_class_[k];
+    class_rank_[i] = int32_t(k);
+    for (size_t j = k; j-- > 0 && lifetime_class_[by_class_[j]] == lifetime_class_[i];) {
+      if (sections_.items[by_class_[j]].size != sections_.items[i].padded) continue;
+      twin_before_[i] = by_class_[j];
+      break;
+    }
+  }
+}
+
+void CapacitySearch::reset(int64_t capacity, SearchOrder order) {
+  limit_ = capacity;
+  capacity_ = align_up(capacity, sections_.stride);
   order_ = order;
   nodes_ = 0;
   rest_.assign(count_, 0);
@@ -107,22 +119,18 @@ void CapacitySearch::reset(int64_t capacity, SearchOrder order, double noise, ui
   }
   std::fill(class_top_.begin(), class_top_.end(), -1);
   std::fill(class_last_.begin(), class_last_.end(), -1);
-  std::mt19937_64 random(seed);
-  weight_.clear();
-  for (int32_t i = 0; i < count_; ++i) {
-    weight_.push_back(noise * double(random() >> 11) * 0x1p-53);
-  }
   trail_.clear();
   stack_.clear();
   depth_ = 0;
+  rank_classes();
 }
 
-SearchOutcome CapacitySearch::run(int64_t capacity, SearchOrder order, double noise, uint64_t seed,
+SearchOutcome CapacitySearch::run(int64_t capacity, SearchOrder order,
                                   const SearchLimits& limits) {
-  reset(capacity, order, noise, seed);
+  reset(capacity, order);
   limits_ = limits;
   for (const int64_t total : total_) {
-    if (total > capacity) return SearchOutcome::kInfeasible;
+    if (total > capacity_) return SearchOutcome::kInfeasible;
   }
   if (count_ == 0) return SearchOutcome::kFound;
   std::vector<int32_t> cuts = {0};
@@ -137,44 +145,42 @@ SearchOutcome CapacitySearch::run(int64_t capacity, SearchOrder order, double no
 bool CapacitySearch::out_of_budget() {
   ++nodes_;
   if (nodes_ > limits_.nodes) return true;
-  if (nodes_ % 256 != 0) return false;
+  if (nodes_ % 32 != 0) return false;
   return std::chrono::steady_clock::now() > limits_.deadline;
 }
 
-std::vector<CapacitySearch::Entry> CapacitySearch::ranked(std::vector<int32_t> items) const {
-  using Score = std::tuple<double, double, double>;
-  std::vector<Score> scores(count_);
-  for (const int32_t i : items) {
-    const PackingItem& item = sections_.items[i];
-    int64_t pressure = 0;
-    for (const SectionSpan& span : item.spans) {
-      for (int32_t s = span.begin; s < span.end; ++s) pressure = std::max(pressure, total_[s]);
-    }
-    const double area = item.area();
-    const auto total = double(pressure), width = double(item.lifetime);
-    switch (order_) {
-      case SearchOrder::kLifetimeAreaPressure: scores[i] = {width, area, total}; break;
-      case SearchOrder::kPressureAreaLifetime: scores[i] = {total, area, width}; break;
-      case SearchOrder::kPressureLifetimeArea: scores[i] = {total, width, area}; break;
-    }
+CapacitySearch::Score CapacitySearch::score(int32_t i) const {
+  const PackingItem& item = sections_.items[i];
+  int64_t fullest = 0;
+  for (const SectionSpan& span : item.spans) {
+    for (int32_t s = span.begin; s < span.end; ++s) fullest = std::max(fullest, total_[s]);
   }
-  std::sort(items.begin(), items.end(), [&](int32_t a, int32_t b) {
-    return scores[a] != scores[b] ? scores[a] > scores[b] : class_rank_[a] < class_rank_[b];
+  const double area = item.area();
+  const auto pressure = double(fullest), lifetime = double(item.lifetime);
+  switch (order_) {
+    case SearchOrder::kLifetimeAreaPressure: return {lifetime, area, pressure};
+    case SearchOrder::kPressureAreaLifetime: return {pressure, area, lifetime};
+    case SearchOrder::kPressureLifetimeArea: return {pressure, lifetime, area};
+  }
+  return {};
+}
+
+std::vector<CapacitySearch::Entry> CapacitySearch::ranked(const std::vector<int32_t>& items) const {
+  std::vector<std::pair<Score, int32_t>> scored;
+  scored.reserve(items.size());
+  for (const int32_t i : items) scored.push_back({score(i), i});
+  std::sort(scored.begin(), scored.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
   });
-  std::vector<std::pair<double, int32_t>> shifted;
-  for (size_t k = 0; k < items.size(); ++k) {
-    shifted.push_back({double(k) + weight_[items[k]] * double(items.size()), items[k]});
-  }
-  std::stable_sort(shifted.begin(), shifted.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Entry> entries;
-  for (const auto& [score, item] : shifted) entries.push_back({item, int32_t(entries.size())});
+  entries.reserve(items.size());
+  for (const auto& [unused, item] : scored) entries.push_back({item, int32_t(entries.size())});
   return entries;
 }
 
-SearchOutcome CapacitySearch::solve(std::vector<int32_t> items, SectionSpan sections,
+SearchOutcome CapacitySearch::solve(const std::vector<int32_t>& items, SectionSpan sections,
                                     int64_t last_offset) {
-  const std::vector<Entry> entries = ranked(std::move(items));
+  const std::vector<Entry> entries = ranked(items);
   const Range all{stack_.size(), stack_.size() + entries.size()};
   stack_.insert(stack_.end(), entries.begin(), entries.end());
   const SearchOutcome outcome = descend(all, sections, {last_offset, -1});
@@ -212,7 +218,7 @@ void CapacitySearch::collect(Range unplaced, Key last, std::vector<Candidate>& c
   int64_t lowest_top = std::numeric_limits<int64_t>::max();
   for (size_t k = unplaced.begin; k < unplaced.end; ++k) {
     const int32_t i = stack_[k].item;
-    lowest_top = std::min(lowest_top, rest_[i] + sections_.items[i].size);
+    lowest_top = std::min(lowest_top, rest_[i] + sections_.items[i].padded);
   }
   for (size_t k = unplaced.begin; k < unplaced.end; ++k) {
     const int32_t i = stack_[k].item;
@@ -295,9 +301,9 @@ SearchOutcome CapacitySearch::solve_parts(Range unplaced, const std::vector<int3
   }
   std::stable_sort(parts.begin(), parts.end(),
                    [](const Part& a, const Part& b) { return a.fullest > b.fullest; });
-  for (Part& part : parts) {
+  for (const Part& part : parts) {
     if (part.items.empty()) continue;
-    const SearchOutcome outcome = solve(std::move(part.items), part.sections, offset);
+    const SearchOutcome outcome = solve(part.items, part.sections, offset);
     if (outcome != SearchOutcome::kFound) return outcome;
   }
   return SearchOutcome::kFound;
@@ -312,7 +318,7 @@ bool CapacitySearch::passed_items_fit(Range unplaced, SectionSpan sections, Key 
     const int32_t i = stack_[k].item;
     int64_t lowest = lower_[i];
     if (Key{lowest, stack_[k].rank} < last) lowest = std::max(lowest, lifted(i, last.offset));
-    if (lowest > capacity_ - sections_.items[i].size) return false;
+    if (lowest > limit_ - sections_.items[i].size) return false;
     by_lift_.push_back({-lowest, i});
   }
   std::sort(by_lift_.begin(), by_lift_.end());
@@ -321,7 +327,7 @@ bool CapacitySearch::passed_items_fit(Range unplaced, SectionSpan sections, Key 
     const int64_t room = capacity_ + negated;
     for (const SectionSpan& span : sections_.items[i].spans) {
       for (int32_t s = span.begin; s < span.end; ++s) {
-        above_[s] += sections_.items[i].size;
+        above_[s] += sections_.items[i].padded;
         if (above_[s] > room) return false;
       }
     }
@@ -334,7 +340,7 @@ int64_t CapacitySearch::lifted(int32_t item, int64_t last_offset) const {
   for (int32_t c = conflict_start_[item]; c < conflict_start_[item + 1]; ++c) {
     const int32_t other = conflicts_[c];
     if (placed_[other]) continue;
-    lowest = std::min(lowest, std::max(lower_[other], last_offset) + sections_.items[other].size);
+    lowest = std::min(lowest, std::max(lower_[other], last_offset) + sections_.items[other].padded);
   }
   return lowest;
 }
@@ -356,12 +362,12 @@ void CapacitySearch::mark_dirty(int32_t section) {
 
 // Returns whether an unplaced item conflicts with the item, hence lies above it in the end.
 bool CapacitySearch::place(int32_t item, int64_t offset) {
-  const int64_t top = offset + sections_.items[item].size;
+  const int64_t top = offset + sections_.items[item].padded;
   placed_[item] = 1;
   solution_[item] = offset;
   for (const SectionSpan& span : sections_.items[item].spans) {
     for (int32_t s = span.begin; s < span.end; ++s) {
-      total_[s] -= sections_.items[item].size;
+      total_[s] -= sections_.items[item].padded;
       mark_dirty(s);
     }
   }
@@ -396,7 +402,7 @@ void CapacitySearch::raise(int32_t item, int64_t lower) {
 // the sections it lives in then overflow: no later choice at this node can help.
 bool CapacitySearch::pass_over(int32_t item, int64_t last_offset) {
   const int64_t lower = lifted(item, last_offset);
-  if (lower > capacity_ - sections_.items[item].size) return false;
+  if (lower > limit_ - sections_.items[item].size) return false;
   if (lower <= lower_[item]) return true;
   raise(item, lower);
   refresh_floors();
@@ -431,12 +437,12 @@ void CapacitySearch::undo(size_t mark) {
 void CapacitySearch::unplace(int32_t item) {
   placed_[item] = 0;
   for (const SectionSpan& span : sections_.items[item].spans) {
-    for (int32_t s = span.begin; s < span.end; ++s) total_[s] += sections_.items[item].size;
+    for (int32_t s = span.begin; s < span.end; ++s) total_[s] += sections_.items[item].padded;
   }
 }
 
 bool CapacitySearch::sections_fit(SectionSpan sections, int32_t item, int64_t offset) const {
-  if (offset > capacity_ - sections_.items[item].size) return false;
+  if (offset > limit_ - sections_.items[item].size) return false;
   if (!switches_.section_bound) return true;
   for (int32_t s = sections.begin; s < sections.end; ++s) {
     if (total_[s] > 0 && std::max(floor_[s], offset) + total_[s] > capacity_) return false;

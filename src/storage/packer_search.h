@@ -9,6 +9,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "src/storage/packing_sections.h"
@@ -39,9 +41,7 @@ class CapacitySearch {
  public:
   CapacitySearch(const PackingSections& sections, SearchSwitches switches);
 
-  // noise in [0, 1]: how much the ranking is perturbed by seed (0: not at all).
-  SearchOutcome run(int64_t capacity, SearchOrder order, double noise, uint64_t seed,
-                    const SearchLimits& limits);
+  SearchOutcome run(int64_t capacity, SearchOrder order, const SearchLimits& limits);
 
   const std::vector<int64_t>& offsets() const { return solution_; }  // after kFound
   uint64_t nodes() const { return nodes_; }                          // of the latest run
@@ -65,13 +65,15 @@ class CapacitySearch {
     Key key;
     int32_t item;
   };
+  using Score = std::tuple<double, double, double>;  // the larger goes first
   struct Range {  // of stack_
     size_t begin, end;
   };
 
-  void reset(int64_t capacity, SearchOrder order, double noise, uint64_t seed);
-  std::vector<Entry> ranked(std::vector<int32_t> items) const;
-  SearchOutcome solve(std::vector<int32_t> items, SectionSpan sections, int64_t last_offset);
+  void reset(int64_t capacity, SearchOrder order);
+  Score score(int32_t item) const;
+  std::vector<Entry> ranked(const std::vector<int32_t>& items) const;
+  SearchOutcome solve(const std::vector<int32_t>& items, SectionSpan sections, int64_t last_offset);
   SearchOutcome descend(Range parent, SectionSpan sections, Key last);
   SearchOutcome branch(Range unplaced, SectionSpan sections, Key last);
   SearchOutcome decompose(Range unplaced, SectionSpan sections, Key last, int32_t item);
@@ -91,6 +93,7 @@ class CapacitySearch {
   int64_t lifted(int32_t item, int64_t last_offset) const;
   void prepare_conflicts();
   void prepare_classes();
+  void rank_classes();
   void set(int64_t& where, int64_t value);
   bool out_of_budget();
 
@@ -102,12 +105,12 @@ class CapacitySearch {
   std::vector<int32_t> conflict_start_, conflicts_;
   std::vector<int32_t> member_start_, members_;  // items of a section
   std::vector<int32_t> lifetime_class_;          // -1 where the stack order does not apply
-  std::vector<int32_t> class_rank_;              // its place in the fixed order of its class
-  std::vector<int32_t> twin_before_;             // the item of equal size right before it, or -1
+  std::vector<int32_t> by_class_;                // items that have a class, class by class
   std::vector<char> rounds_;                     // its alignment can move it up
 
   // The partial packing.
-  int64_t capacity_ = 0;
+  int64_t limit_ = 0;     // the height to reach, for sizes
+  int64_t capacity_ = 0;  // the same rounded up to the stride, for padded sizes
   std::vector<int64_t> rest_;   // lowest offset at which an unplaced item rests on the placed ones
   std::vector<int64_t> lower_;  // proven bound on its offset from here on; >= rest_
   std::vector<char> placed_;
@@ -126,7 +129,8 @@ class CapacitySearch {
   std::vector<std::pair<int64_t, int32_t>> by_lift_;
 
   SearchOrder order_ = SearchOrder::kLifetimeAreaPressure;
-  std::vector<double> weight_;  // 1 +- noise
+  std::vector<int32_t> class_rank_;   // the place of an item in the order of its class
+  std::vector<int32_t> twin_before_;  // the item of its class and size right before it, or -1
   std::vector<int64_t> solution_;
   SearchLimits limits_;
   uint64_t nodes_ = 0;

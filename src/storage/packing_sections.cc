@@ -55,14 +55,14 @@ void sweep(std::vector<Event>& events, PackingSections& sections) {
     PackingItem& item = sections.items[event.item];
     if (event.starts) {
       opened[event.item] = sections.count();
-      live += item.size;
+      live += item.padded;
       grew = true;
       continue;
     }
     if (grew) sections.totals.push_back(live);
     grew = false;
     add_span(item, {opened[event.item], sections.count()});
-    live -= item.size;
+    live -= item.padded;
   }
 }
 
@@ -71,7 +71,7 @@ void sweep(std::vector<Event>& events, PackingSections& sections) {
 PackingSections fold_sections(const PackingProblem& problem) {
   PackingSections sections;
   std::vector<Event> events;
-  int64_t unit = 0;
+  int64_t stride = 0;
   for (size_t b = 0; b < problem.buffers.size(); ++b) {
     const PackingBuffer& buffer = problem.buffers[b];
     if (buffer.size == 0) continue;
@@ -81,7 +81,7 @@ PackingSections fold_sections(const PackingProblem& problem) {
     item.buffer = b;
     item.size = int64_t(buffer.size);
     item.alignment = int64_t(buffer.alignment);
-    unit = std::gcd(std::gcd(unit, item.size), item.alignment);
+    stride = std::gcd(stride, item.alignment);
     for (const LiveInterval& interval : live) {
       const auto index = int32_t(sections.items.size());
       events.push_back({interval.begin, true, index});
@@ -91,7 +91,16 @@ PackingSections fold_sections(const PackingProblem& problem) {
     }
     sections.items.push_back(std::move(item));
   }
-  sections.unit = std::max<int64_t>(unit, 1);
+  sections.stride = std::max<int64_t>(stride, 1);
+  sections.unit = stride;
+  for (PackingItem& item : sections.items) {
+    item.padded = align_up(item.size, sections.stride);
+    sections.unit = std::gcd(sections.unit, item.padded);
+  }
+  for (const PackingItem& item : sections.items) {
+    sections.unit = std::gcd(sections.unit, item.alignment);
+  }
+  sections.unit = std::max<int64_t>(sections.unit, 1);
   sweep(events, sections);
   for (PackingItem& item : sections.items) {
     for (const SectionSpan& span : item.spans) item.sections += span.end - span.begin;

@@ -22,6 +22,7 @@ struct SectionSpan {
 struct PackingItem {
   size_t buffer = 0;  // index in the problem
   int64_t size = 0;
+  int64_t padded = 0;     // size rounded up to PackingSections::stride: what it takes below others
   int64_t alignment = 1;
   std::vector<SectionSpan> spans;  // ascending, disjoint, not touching
   int64_t lifetime = 0;            // sum of its live time, saturating
@@ -34,8 +35,9 @@ struct PackingItem {
 
 struct PackingSections {
   std::vector<PackingItem> items;
-  std::vector<int64_t> totals;  // live bytes of each section
-  int64_t unit = 1;             // divides every size and alignment, hence every offset and height
+  std::vector<int64_t> totals;  // padded live bytes of each section
+  int64_t stride = 1;           // divides every alignment, hence every offset
+  int64_t unit = 1;             // divides every alignment and padded size
 
   int32_t count() const { return int32_t(totals.size()); }
 };
