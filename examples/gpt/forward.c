@@ -179,24 +179,25 @@ static void run_head(void* data, Region* region) {
 #define SAVED(name) {name, SLOT_SAVED, false}
 #define EITHER(name) {name, SLOT_SAVED, true}
 #define OUT(name) {name, SLOT_OUTPUT, false}
+#define NORM_SLOTS IN("in"), SAVED("mean"), SAVED("rstd"), OUT("out")
 
 const Mark* net_marks(void) {
   static const Mark kMarks[MARKS] = {
-      [MARK_LAYER] = {"layer", "layer", false, true, 2, {IN("in"), OUT("out")}, run_layer},
-      [MARK_LN1] = {"layernorm", "ln1", false, true, 4, {IN("in"), SAVED("mean"), SAVED("rstd"), OUT("out")}, run_ln1},
-      [MARK_QKV] = {"qkv_linear", "qkv", false, true, 2, {IN("in"), OUT("out")}, run_qkv},
-      [MARK_ATTENTION] =
-          {"core_attn", "attention", false, true, 4, {IN("in"), EITHER("probs"), EITHER("lse"), OUT("out")},
-           run_attention},
-      [MARK_PROJECTION] =
-          {"attn_proj", "projection", false, true, 3, {IN("in"), IN("residual"), OUT("out")}, run_projection},
-      [MARK_LN2] = {"layernorm", "ln2", false, true, 4, {IN("in"), SAVED("mean"), SAVED("rstd"), OUT("out")}, run_ln2},
-      [MARK_MLP] = {"mlp", "mlp", false, true, 3, {IN("in"), IN("residual"), SAVED("fc1")}, run_mlp},
-      [MARK_ACTIVATION] = {"mlp_act", "activation", true, true, 2, {IN("in"), OUT("out")}, run_activation},
-      [MARK_EMBEDDING] = {"embedding", "embedding", false, false, 1, {OUT("out")}, run_embedding},
-      [MARK_FINAL_NORM] = {"final_norm", "final_norm", false, false, 4,
-                           {IN("in"), SAVED("mean"), SAVED("rstd"), OUT("out")}, run_final_norm},
-      [MARK_HEAD] = {"head", "head", false, false, 2, {IN("in"), SAVED("gradient")}, run_head}};
+      [MARK_LAYER] = {"layer", "layer", .per_layer = true, .n_slots = 2, {IN("in"), OUT("out")}, run_layer},
+      [MARK_LN1] = {"layernorm", "ln1", .per_layer = true, .n_slots = 4, {NORM_SLOTS}, run_ln1},
+      [MARK_QKV] = {"qkv_linear", "qkv", .host_kind = true, .per_layer = true, .n_slots = 2,
+                    {IN("in"), OUT("out")}, run_qkv},
+      [MARK_ATTENTION] = {"core_attn", "attention", .per_layer = true, .n_slots = 4,
+                          {IN("in"), EITHER("probs"), EITHER("lse"), OUT("out")}, run_attention},
+      [MARK_PROJECTION] = {"attn_proj", "projection", .host_kind = true, .per_layer = true, .n_slots = 3,
+                           {IN("in"), IN("residual"), OUT("out")}, run_projection},
+      [MARK_LN2] = {"layernorm", "ln2", .per_layer = true, .n_slots = 4, {NORM_SLOTS}, run_ln2},
+      [MARK_MLP] = {"mlp", "mlp", .per_layer = true, .n_slots = 3, {IN("in"), IN("residual"), SAVED("fc1")}, run_mlp},
+      [MARK_ACTIVATION] = {"mlp_act", "activation", .host_kind = true, .discards_output = true, .per_layer = true,
+                           .n_slots = 2, {IN("in"), OUT("out")}, run_activation},
+      [MARK_EMBEDDING] = {"embedding", "embedding", .host_kind = true, .n_slots = 1, {OUT("out")}, run_embedding},
+      [MARK_FINAL_NORM] = {"final_norm", "final_norm", .host_kind = true, .n_slots = 4, {NORM_SLOTS}, run_final_norm},
+      [MARK_HEAD] = {"head", "head", .host_kind = true, .n_slots = 2, {IN("in"), SAVED("gradient")}, run_head}};
   return kMarks;
 }
 

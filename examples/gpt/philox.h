@@ -16,6 +16,7 @@ enum { PHILOX_LANES = 16, PHILOX_GROUP = 4 * PHILOX_LANES };
 static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_GROUP]) {
   uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];
   uint32_t key0 = (uint32_t)rng.seed, key1 = (uint32_t)(rng.seed >> 32);
+#pragma omp simd
   for (int l = 0; l < PHILOX_LANES; l++) {
     const uint64_t counter = rng.offset + block + (uint64_t)l;
     c0[l] = (uint32_t)counter;
@@ -24,6 +25,7 @@ static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_G
     c3[l] = 0;
   }
   for (int round = 0; round < 10; round++) {
+#pragma omp simd
     for (int l = 0; l < PHILOX_LANES; l++) {
       const uint64_t p0 = (uint64_t)0xD2511F53u * c0[l];
       const uint64_t p1 = (uint64_t)0xCD9E8D57u * c2[l];
@@ -35,6 +37,7 @@ static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_G
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
+#pragma omp simd
   for (int l = 0; l < PHILOX_LANES; l++) {
     words[4 * l] = c0[l];
     words[4 * l + 1] = c1[l];

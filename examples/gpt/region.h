@@ -25,7 +25,8 @@ enum { SLOTS_MAX = 5 };
 typedef struct Mark {
   const char* kind;
   const char* name;
-  bool discards_output; /* what it puts out need not be kept; meant for kinds that rcore does not know */
+  bool host_kind;       /* the trainer's own, declared with every policy; rcore knows the others */
+  bool discards_output; /* of a host kind: its outputs can be made again                         */
   bool per_layer;
   int n_slots;
   struct {

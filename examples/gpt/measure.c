@@ -1,0 +1,150 @@
+/* examples/gpt/measure.c: measures one policy in this process, and the long run. */
+#include "measure.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops.h"
+#include "policy.h"
+#include "resident.h"
+#include "result.h"
+#include "train.h"
+
+/* The trace is on during one step only, after the measured ones. */
+typedef struct EventFilter {
+  FILE* out;
+  bool on;
+} EventFilter;
+
+static void pass_event(void* data, const StoreEvent* event) {
+  const EventFilter* filter = data;
+  if (filter->on) event_write(filter->out, event);
+}
+
+static int by_value(const void* a, const void* b) {
+  const double x = *(const double*)a, y = *(const double*)b;
+  return (x > y) - (x < y);
+}
+
+static double median(double* x, int n) {
+  qsort(x, (size_t)n, sizeof *x, by_value);
+  return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
+static uint64_t digest_double(uint64_t digest, double x) {
+  float halves[2];
+  memcpy(halves, &x, sizeof x);
+  return digest_floats(digest, halves, 2);
+}
+
+/* Steps that settle: one logged under `none`, which predicts the policy; then, under it, one that rcore records and
+ * others that run in the arena. */
+static void warm_up(Trainer* trainer, const Options* options, rc_policy* policy, FILE* out, PolicyResult* result) {
+  StepResult step;
+  const int total = 1 + options->warmup + options->steps;
+  trainer_step(trainer, STEP_TRAIN_LOGGED, &step);
+  progress_write(out, 1, total);
+  result->predicted_peak_bytes = policy_predict(trainer->net->store, policy);
+  policy_apply(trainer->net->store, policy);
+  for (int i = 0; i < options->warmup; i++) {
+    trainer_step(trainer, STEP_TRAIN, &step);
+    progress_write(out, 2 + i, total);
+  }
+}
+
+static void measure_steps(Trainer* trainer, const Options* options, FILE* out, PolicyResult* result) {
+  StepResult step;
+  const int total = 1 + options->warmup + options->steps;
+  double* seconds = calloc((size_t)options->steps, sizeof *seconds);
+  uint64_t replays = 0;
+  result->loss_digest = result->gradient_digest = 0xcbf29ce484222325ull;
+  const bool resident = resident_reset_peak();
+  for (int i = 0; i < options->steps; i++) {
+    trainer_step(trainer, STEP_TRAIN, &step);
+    seconds[i] = step.seconds;
+    replays += step.report.replays;
+    if (step.report.peak_bytes > result->measured_peak_bytes) result->measured_peak_bytes = step.report.peak_bytes;
+    result->loss_digest = digest_double(result->loss_digest, step.loss);
+    result->gradient_digest =
+        digest_floats(result->gradient_digest, trainer->model->grads.flat, trainer->model->grads.n);
+    progress_write(out, 2 + options->warmup + i, total);
+  }
+  result->resident_bytes = resident ? resident_peak() : 0;
+  result->step_seconds = median(seconds, options->steps);
+  result->replays_per_step = (double)replays / options->steps;
+  result->final_loss = step.loss;
+  free(seconds);
+}
+
+static bool open_text(const Options* options, Text* text) {
+  const char* wrong = text_read(options->text, text);
+  if (!wrong && text->n <= (size_t)options->sizes.seq + 1) wrong = "is not longer than --seq";
+  if (wrong) fprintf(stderr, "gpt: --text: %s %s\n", options->text, wrong);
+  return !wrong;
+}
+
+int measure_policy(const Options* options, int index, FILE* out) {
+  char error[640];
+  Text text;
+  if (!open_text(options, &text)) return 2;
+  rc_policy* policy = policy_create(&options->policies[index], &options->sizes, error, sizeof error);
+  if (!policy) {
+    fprintf(stderr, "gpt: %s\n", error);
+    return 2;
+  }
+  ops_set_threads(options->threads);
+  EventFilter filter = {out, false};
+  const bool traced = options->trace || options->chart;
+  Trainer* trainer = trainer_create(&options->sizes, &text, (float)options->learning_rate, traced ? pass_event : NULL,
+                                    &filter);
+  PolicyResult result;
+  memset(&result, 0, sizeof result);
+  warm_up(trainer, options, policy, out, &result);
+  measure_steps(trainer, options, out, &result);
+  if (traced) {
+    StepResult step;
+    filter.on = true;
+    trainer_step(trainer, STEP_TRAIN, &step);
+    filter.on = false;
+  }
+  result_write(out, &result);
+  trainer_free(trainer);
+  rc_policy_release(policy);
+  text_free(&text);
+  return 0;
+}
+
+int measure_long_run(const Options* options) {
+  enum { EVALUATION_BATCHES = 8 };
+  char error[640];
+  Text text;
+  if (!open_text(options, &text)) return 2;
+  const PolicySpec* spec = &options->policies[options->n_policies > 1 ? options->n_policies - 1 : 0];
+  rc_policy* policy = policy_create(spec, &options->sizes, error, sizeof error);
+  if (!policy) {
+    fprintf(stderr, "gpt: %s\n", error);
+    return 2;
+  }
+  ops_set_threads(options->threads);
+  Trainer* trainer = trainer_create(&options->sizes, &text, (float)options->learning_rate, NULL, NULL);
+  policy_apply(trainer->net->store, policy);
+  const double bigram = text_bigram_loss(&text), begin = seconds_now();
+  const int every = options->train_steps < 20 ? 1 : options->train_steps / 20;
+  printf("text %s, %zu bytes; policy %s; byte-bigram model %.4f nats\n\n  step    loss  seconds\n", options->text, text.n,
+         spec->name, bigram);
+  for (int i = 1; i <= options->train_steps; i++) {
+    StepResult step;
+    trainer_step(trainer, STEP_TRAIN, &step);
+    if (i % every == 0 || i == options->train_steps) {
+      printf("%6d  %.4f  %7.1f\n", i, step.loss, seconds_now() - begin);
+      fflush(stdout);
+    }
+  }
+  const double loss = trainer_evaluate(trainer, EVALUATION_BATCHES);
+  printf("\nloss without dropout %.4f, byte-bigram model %.4f: %s\n", loss, bigram,
+         loss < bigram ? "below it" : "not below it yet");
+  trainer_free(trainer);
+  rc_policy_release(policy);
+  text_free(&text);
+  return loss < bigram ? 0 : 1;
+}

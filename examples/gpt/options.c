@@ -1,0 +1,263 @@
+/* examples/gpt/options.c: the command line, with recompute flags spelled as Megatron-Core and Megatron Bridge do. */
+#include "options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum FlagType { FLAG_INT, FLAG_REAL, FLAG_STRING, FLAG_LIST, FLAG_SWITCH } FlagType;
+
+/* A cursor over argv and what the recompute flags have said so far. */
+typedef struct Parser {
+  int argc, at;
+  char** argv;
+  Options* out;
+  PolicySpec flags; /* the policy that --recompute-* flags spell */
+  bool has_flags;
+  const char* names[POLICIES_MAX]; /* --policy */
+  int n_names;
+  char* error;
+  size_t capacity;
+} Parser;
+
+static bool fail(Parser* p, const char* flag, const char* what, const char* value) {
+  snprintf(p->error, p->capacity, "--%s: %s%s%s", flag, what, value ? ": " : "", value ? value : "");
+  return false;
+}
+
+/* "--recompute_num_layers", "--recompute-num-layers" and "model.recompute_num_layers" (Bridge's overrides) are one
+ * flag. Writes the bare name with dashes; false if `arg` is no flag. */
+static bool flag_name(const char* arg, char name[64], const char** value) {
+  if (strncmp(arg, "--", 2) == 0 && arg[2])
+    arg += 2;
+  else if (strncmp(arg, "model.", 6) != 0)
+    return false;
+  if (strncmp(arg, "model.", 6) == 0) arg += 6;
+  const char* equals = strchr(arg, '=');
+  const size_t n = equals ? (size_t)(equals - arg) : strlen(arg);
+  if (n >= 64) return false;
+  for (size_t i = 0; i < n; i++) name[i] = arg[i] == '_' ? '-' : arg[i];
+  name[n] = '\0';
+  *value = equals ? equals + 1 : NULL;
+  return true;
+}
+
+static bool take_value(Parser* p, const char* flag, const char** value) {
+  if (*value) return true;
+  if (p->at >= p->argc || strncmp(p->argv[p->at], "--", 2) == 0) return fail(p, flag, "needs a value", NULL);
+  *value = p->argv[p->at++];
+  return true;
+}
+
+static bool take_int(Parser* p, const char* flag, const char* value, int* out) {
+  if (!take_value(p, flag, &value)) return false;
+  char* end;
+  errno = 0;
+  const long n = strtol(value, &end, 10);
+  if (errno || end == value || *end || n < 0 || n > 1000000000) return fail(p, flag, "is not a whole number", value);
+  *out = (int)n;
+  return true;
+}
+
+static bool take_real(Parser* p, const char* flag, const char* value, double* out) {
+  if (!take_value(p, flag, &value)) return false;
+  char* end;
+  *out = strtod(value, &end);
+  if (end == value || *end || !isfinite(*out)) return fail(p, flag, "is not a number", value);
+  return true;
+}
+
+/* One word of a list, also inside [a, "b"] and a,b as Bridge's overrides write them. */
+static bool add_modules(Parser* p, const char* flag, const char* value) {
+  char* words = strdup(value);
+  for (char* word = strtok(words, ",[]\"' "); word; word = strtok(NULL, ",[]\"' ")) {
+    if (p->flags.n_modules == MODULES_MAX) return fail(p, flag, "has more than 16 modules", NULL);
+    p->flags.modules[p->flags.n_modules++] = word;
+  }
+  return true; /* the words live as long as the program, like argv */
+}
+
+static bool take_modules(Parser* p, const char* flag, const char* value) {
+  p->flags.n_modules = 0;
+  if (value) return add_modules(p, flag, value);
+  char ignored[64];
+  const char* unused;
+  while (p->at < p->argc && !flag_name(p->argv[p->at], ignored, &unused))
+    if (!add_modules(p, flag, p->argv[p->at++])) return false;
+  return true;
+}
+
+static bool is_null(const char* value) {
+  return strcmp(value, "null") == 0 || strcmp(value, "None") == 0 || strcmp(value, "none") == 0;
+}
+
+/* The recompute flags; *known says whether `name` is one. */
+static bool parse_recompute(Parser* p, const char* name, const char* value, bool* known) {
+  *known = true;
+  if (strcmp(name, "recompute-granularity") == 0) {
+    if (!take_value(p, name, &value)) return false;
+    if (strcmp(value, "selective") != 0 && strcmp(value, "full") != 0 && !is_null(value))
+      return fail(p, name, "must be selective, full or none", value);
+    p->flags.granularity = is_null(value) ? NULL : value;
+  } else if (strcmp(name, "recompute-method") == 0) {
+    if (!take_value(p, name, &value)) return false;
+    if (strcmp(value, "uniform") != 0 && strcmp(value, "block") != 0 && !is_null(value))
+      return fail(p, name, "must be uniform or block", value);
+    p->flags.method = is_null(value) ? NULL : value;
+  } else if (strcmp(name, "recompute-num-layers") == 0) {
+    if (!take_value(p, name, &value)) return false;
+    if (is_null(value)) return true;
+    if (!take_int(p, name, value, &p->flags.num_layers)) return false;
+    if (p->flags.num_layers == 0) return fail(p, name, "must be at least 1", NULL);
+  } else if (strcmp(name, "recompute-modules") == 0) {
+    if (!take_modules(p, name, value)) return false;
+  } else if (strcmp(name, "recompute-activations") == 0) { /* Megatron's short form of selective */
+    p->flags.granularity = "selective";
+  } else if (strcmp(name, "distribute-saved-activations") == 0) {
+    p->flags.distribute = !value || strcmp(value, "true") == 0 || strcmp(value, "True") == 0;
+  } else {
+    *known = false;
+    return true;
+  }
+  p->has_flags = true;
+  return true;
+}
+
+static bool parse_attention(Parser* p, const char* value) {
+  if (!take_value(p, "attention", &value)) return false;
+  if (strcmp(value, "plain") != 0 && strcmp(value, "fused") != 0)
+    return fail(p, "attention", "must be plain or fused", value);
+  p->out->sizes.fused = strcmp(value, "fused") == 0;
+  return true;
+}
+
+static bool parse_policy(Parser* p, const char* name, const char* value) {
+  if (!take_value(p, name, &value)) return false;
+  if (p->out->n_policies + p->n_names + 1 >= POLICIES_MAX) return fail(p, name, "given more than 60 times", NULL);
+  if (strcmp(name, "policy") == 0) {
+    p->names[p->n_names++] = value;
+    return true;
+  }
+  PolicySpec* spec = &p->out->policies[p->out->n_policies++];
+  snprintf(spec->name, sizeof spec->name, "%s", value);
+  spec->json = value;
+  return true;
+}
+
+static bool parse_flag(Parser* p, const char* name, const char* value) {
+  Options* o = p->out;
+  const struct {
+    const char* name;
+    FlagType type;
+    void* target;
+  } kFlags[] = {
+      {"layers", FLAG_INT, &o->sizes.layers},   {"width", FLAG_INT, &o->sizes.width},
+      {"heads", FLAG_INT, &o->sizes.heads},     {"seq", FLAG_INT, &o->sizes.seq},
+      {"batch", FLAG_INT, &o->sizes.batch},     {"microbatches", FLAG_INT, &o->sizes.microbatches},
+      {"steps", FLAG_INT, &o->steps},           {"warmup", FLAG_INT, &o->warmup},
+      {"threads", FLAG_INT, &o->threads},       {"train", FLAG_INT, &o->train_steps},
+      {"learning-rate", FLAG_REAL, &o->learning_rate},
+      {"text", FLAG_STRING, &o->text},          {"report", FLAG_STRING, &o->report},
+      {"trace", FLAG_STRING, &o->trace},        {"chart", FLAG_STRING, &o->chart},
+      {"compare", FLAG_STRING, &o->compare},    {"help", FLAG_SWITCH, &o->help},
+      {"list", FLAG_SWITCH, &o->list},          {"child", FLAG_INT, &o->child},
+      {"child-fd", FLAG_INT, &o->child_fd}};
+  bool known;
+  if (!parse_recompute(p, name, value, &known)) return false;
+  if (known) return true;
+  if (strcmp(name, "attention") == 0) return parse_attention(p, value);
+  if (strcmp(name, "policy") == 0 || strcmp(name, "policy-json") == 0) return parse_policy(p, name, value);
+  if (strcmp(name, "dropout") == 0 || strcmp(name, "seed") == 0) {
+    double number;
+    if (!take_real(p, name, value, &number)) return false;
+    if (name[0] == 'd')
+      o->sizes.dropout = (float)number;
+    else if (number < 0 || number > 9e15 || number != floor(number))
+      return fail(p, name, "must be a whole number from 0 to 9e15", NULL);
+    else
+      o->sizes.seed = (uint64_t)number;
+    return true;
+  }
+  for (size_t i = 0; i < sizeof kFlags / sizeof kFlags[0]; i++) {
+    if (strcmp(name, kFlags[i].name) != 0) continue;
+    if (kFlags[i].type == FLAG_INT) return take_int(p, name, value, kFlags[i].target);
+    if (kFlags[i].type == FLAG_REAL) return take_real(p, name, value, kFlags[i].target);
+    if (kFlags[i].type == FLAG_STRING) return take_value(p, name, &value) && (*(const char**)kFlags[i].target = value);
+    *(bool*)kFlags[i].target = true;
+    return true;
+  }
+  return fail(p, name, "is not a flag of this program (see --help)", NULL);
+}
+
+/* The spelled policy's name in the table. */
+static void name_spelled(PolicySpec* spec) {
+  size_t n = (size_t)snprintf(spec->name, sizeof spec->name, "%s", spec->granularity ? spec->granularity : "none");
+  if (spec->method && n < sizeof spec->name)
+    n += (size_t)snprintf(spec->name + n, sizeof spec->name - n, " %s %d", spec->method, spec->num_layers);
+  for (int i = 0; i < spec->n_modules && n < sizeof spec->name; i++)
+    n += (size_t)snprintf(spec->name + n, sizeof spec->name - n, "%c%s", i ? '+' : ' ', spec->modules[i]);
+}
+
+/* `none` first, since the others are compared with it; then what was asked for, or the default list. */
+static bool settle_policies(Parser* p) {
+  Options* o = p->out;
+  PolicySpec known[POLICIES_MAX], asked[POLICIES_MAX];
+  const int n_known = options_default_policies(o->sizes.layers, known);
+  int n = 0;
+  if (p->n_names + o->n_policies == 0 && !p->has_flags) {
+    memcpy(o->policies, known, sizeof(PolicySpec) * (size_t)n_known);
+    o->n_policies = n_known;
+    return true;
+  }
+  asked[n++] = known[0];
+  for (int i = 0; i < p->n_names; i++) {
+    int k = 0;
+    while (k < n_known && strcmp(p->names[i], known[k].name) != 0) k++;
+    if (k == n_known) return fail(p, "policy", "no such policy (see --list)", p->names[i]);
+    if (k > 0) asked[n++] = known[k];
+  }
+  for (int i = 0; i < o->n_policies; i++) asked[n++] = o->policies[i];
+  if (p->has_flags) {
+    name_spelled(&p->flags);
+    asked[n++] = p->flags;
+  }
+  memcpy(o->policies, asked, sizeof(PolicySpec) * (size_t)n);
+  o->n_policies = n;
+  return true;
+}
+
+bool options_parse(int argc, char** argv, Options* out, char* error, size_t capacity) {
+  *out = (Options){.sizes = {.layers = 8, .width = 128, .heads = 4, .seq = 256, .batch = 8, .microbatches = 2,
+                             .dropout = 0.1f, .seed = 1},
+                   .steps = 10,
+                   .warmup = 3,
+                   .threads = 2,
+                   .learning_rate = 1e-3,
+                   .text = "/usr/share/common-licenses/GPL-3",
+                   .child = -1,
+                   .child_fd = -1};
+  Parser p = {.argc = argc, .at = 1, .argv = argv, .out = out, .error = error, .capacity = capacity};
+  p.flags.n_modules = -1;
+  while (p.at < argc) {
+    char name[64];
+    const char *value, *arg = argv[p.at++];
+    if (!flag_name(arg, name, &value)) {
+      snprintf(error, capacity, "%s: is not a flag (see --help)", arg);
+      return false;
+    }
+    if (!parse_flag(&p, name, value)) return false;
+  }
+  if (out->help) return true;
+  const char* wrong = sizes_check(&out->sizes);
+  if (!wrong && out->steps < 1) wrong = "--steps must be at least 1";
+  if (!wrong && out->warmup < 2) wrong = "--warmup must be at least 2 (one step is recorded, one runs in the arena)";
+  if (!wrong && (out->threads < 1 || out->threads > 256)) wrong = "--threads must be between 1 and 256";
+  if (!wrong && !(out->learning_rate > 0)) wrong = "--learning-rate must be above 0";
+  if (wrong) {
+    snprintf(error, capacity, "%s", wrong);
+    return false;
+  }
+  return settle_policies(&p);
+}
