@@ -3,9 +3,18 @@
 
 #include <unistd.h>
 
+#include <atomic>
+
 namespace rc {
 
+namespace {
+std::atomic<int64_t> cache_for_test{0};
+}
+
+void set_last_level_cache_for_test(int64_t bytes) { cache_for_test.store(bytes); }
+
 int64_t last_level_cache_bytes() {
+  if (const int64_t forced = cache_for_test.load(std::memory_order_relaxed)) return forced;
   static const int64_t bytes = [] {
 #if defined(_SC_LEVEL3_CACHE_SIZE)
     const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);

@@ -24,5 +24,7 @@ GemmChoice select_gemm(bool asked, bool blas_built_in);
 
 // Bytes of the largest cache that this process's cores share; 32 MiB where the system does not say.
 int64_t last_level_cache_bytes();
+// For tests, so that small outputs take the streaming path; 0 = as detected.
+void set_last_level_cache_for_test(int64_t bytes);
 
 }  // namespace rc

@@ -76,7 +76,14 @@ struct BF16 {
     return hn::DemoteTo(DH(), hn::BitCast(DI(), chosen));
   }
   static HWY_INLINE void store(VF v, T* p) { hn::StoreU(narrow(v), DH(), p); }
-  static HWY_INLINE void stream(VF v, T* p) { hn::Stream(narrow(v), DH(), p); }
+  // Highway's Stream writes whole 16-byte vectors even for the half vector of a 128-bit target.
+  static HWY_INLINE void stream(VF v, T* p) {
+    if (hn::Lanes(DH()) * sizeof(T) < 16) {
+      store(v, p);
+    } else {
+      hn::Stream(narrow(v), DH(), p);
+    }
+  }
 };
 
 template <class IO>

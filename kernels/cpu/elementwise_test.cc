@@ -1,0 +1,212 @@
+// kernels/cpu/elementwise_test.cc: GELU, SwiGLU, GeGLU, squared ReLU and dropout against float64.
+#include "kernels/kernel_test.h"
+#include "kernels/select.h"
+
+namespace rc {
+namespace {
+
+double phi_gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
+double tanh_gelu(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+double silu(double x) { return x / (1 + std::exp(-x)); }
+double relu2(double x) { return x > 0 ? x * x : 0; }
+
+struct Case {
+  KernelKind kind;
+  bool tanh;
+  bool gated;
+  double (*reference)(double);
+};
+const Case kCases[] = {
+    {KernelKind::gelu, false, false, phi_gelu},  {KernelKind::gelu, true, false, tanh_gelu},
+    {KernelKind::squared_relu, false, false, relu2}, {KernelKind::swiglu, false, true, silu},
+    {KernelKind::geglu, false, true, phi_gelu},  {KernelKind::geglu, true, true, tanh_gelu},
+};
+
+KernelDesc desc_of(const Case& c) {
+  KernelDesc d;
+  d.kind = c.kind;
+  d.tanh_gelu = c.tanh;
+  return d;
+}
+
+void check_shape(const Case& c, DType dtype, int64_t rows, int64_t cols, int64_t gap, int64_t shift) {
+  HostTensor x(dtype, {rows, cols}, gap, shift), up(dtype, {rows, cols}, gap, shift + 1);
+  HostTensor y(dtype, {rows, cols}, gap * 2, shift);
+  x.fill(1, -9, 9);
+  up.fill(2);
+  SerialParallel serial;
+  std::vector<Tensor> inputs{x};
+  if (c.gated) inputs.push_back(up);
+  ASSERT_TRUE(run(desc_of(c), inputs, {}, {y}, {}, {}, serial).ok());
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const double want = c.reference(x.get(i)) * (c.gated ? up.get(i) : 1.0);
+    // Four roundings of 6e-8 in the polynomials and divisions, and the factor up.
+    ASSERT_TRUE(close(dtype, y.get(i), want, 1e-6 * (c.gated ? 3 : 1), 5e-7))
+        << kernel_name(c.kind) << " x " << x.get(i) << " got " << y.get(i) << " want " << want;
+  }
+  EXPECT_TRUE(y.intact());
+}
+
+TEST(Activations, MatchFloat64OnAllShapesAndLevels) {
+  for_each_level([] {
+    for (const Case& c : kCases) {
+      for (DType t : kDTypes) {
+        for (int64_t n : {0, 1, 3, 16, 31, 257}) check_shape(c, t, 1, n, 0, n % 5);
+        check_shape(c, t, 7, 33, 5, 3);
+        check_shape(c, t, 5, 64, 0, 0);
+      }
+    }
+  });
+}
+
+TEST(Activations, PackedGateAndUpEqualSeparateOnes) {
+  for (DType t : kDTypes) {
+    HostTensor packed(t, {9, 2 * 37}, 3), gate(t, {9, 37}), up(t, {9, 37}), a(t, {9, 37}), b(t, {9, 37});
+    packed.fill(5);
+    for (int64_t r = 0; r < 9; ++r) {
+      for (int64_t c = 0; c < 37; ++c) {
+        gate.set(r * 37 + c, packed.get(r * 74 + c));
+        up.set(r * 37 + c, packed.get(r * 74 + 37 + c));
+      }
+    }
+    SerialParallel serial;
+    KernelDesc d{.kind = KernelKind::swiglu};
+    ASSERT_TRUE(run(d, {packed}, {}, {a}, {}, {}, serial).ok());
+    ASSERT_TRUE(run(d, {gate, up}, {}, {b}, {}, {}, serial).ok());
+    EXPECT_EQ(a.bytes(), b.bytes());
+  }
+}
+
+TEST(Activations, BitsDoNotDependOnThreadsPlaceOrAliasing) {
+  ThreadPool two(2), three(3);
+  SerialParallel serial;
+  const int64_t n = 3 * 65536 + 77;
+  for (const Case& c : kCases) {
+    for (DType t : kDTypes) {
+      HostTensor x(t, {n}), up(t, {n}), y1(t, {n}), y2(t, {n}, 0, 3), y3(t, {n}, 0, 9);
+      x.fill(7);
+      up.fill(8);
+      std::vector<Tensor> inputs{x};
+      if (c.gated) inputs.push_back(up);
+      ASSERT_TRUE(run(desc_of(c), inputs, {}, {y1}, {}, {}, serial).ok());
+      ASSERT_TRUE(run(desc_of(c), inputs, {}, {y2}, {}, {}, two).ok());
+      ASSERT_TRUE(run(desc_of(c), inputs, {}, {y3}, {}, {}, three).ok());
+      const std::string bits = y1.bytes();
+      EXPECT_EQ(bits, y2.bytes());
+      EXPECT_EQ(bits, y3.bytes());
+      ASSERT_TRUE(run(desc_of(c), inputs, {}, {x}, {}, {}, three).ok());
+      EXPECT_EQ(bits, x.bytes());
+    }
+  }
+}
+
+// Outputs beyond 3/4 of the last-level cache are written past it; here the cache is said to be tiny.
+TEST(Activations, StreamingStoresGiveTheSameBits) {
+  for_each_level([] {
+    ThreadPool two(2);
+    const PhiloxRecord record{1, 2};
+    for (DType t : kDTypes) {
+      for (int64_t shift : {0, 1, 8}) {
+        HostTensor x(t, {2, 70001}), cached(t, {2, 70001}), streamed(t, {2, 70001}, 0, shift);
+        x.fill(1);
+        for (KernelKind kind : {KernelKind::gelu, KernelKind::swiglu, KernelKind::squared_relu,
+                                KernelKind::dropout, KernelKind::softmax}) {
+          KernelDesc d{.kind = kind, .dropout = kind == KernelKind::dropout ? 0.5f : 0.0f};
+          std::vector<Tensor> inputs{x};
+          if (kind == KernelKind::swiglu) inputs.push_back(x);
+          ASSERT_TRUE(run(d, inputs, {}, {cached}, {}, record, two).ok());
+          set_last_level_cache_for_test(4096);
+          ASSERT_TRUE(run(d, inputs, {}, {streamed}, {}, record, two).ok());
+          set_last_level_cache_for_test(0);
+          ASSERT_EQ(cached.bytes(), streamed.bytes()) << kernel_name(kind);
+          ASSERT_TRUE(streamed.intact());
+        }
+      }
+    }
+  });
+}
+
+TEST(Activations, AHostThreadThatFlushesDenormalsGetsTheSameBits) {
+#if defined(__x86_64__)
+  HostTensor x(DType::f32, {64}), a(DType::f32, {64}), b(DType::f32, {64});
+  x.fill(3, 0, 1e-19f);  // the squares are denormal
+  SerialParallel serial;
+  KernelDesc d{.kind = KernelKind::squared_relu};
+  ASSERT_TRUE(run(d, {x}, {}, {a}, {}, {}, serial).ok());
+  const unsigned before = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(before | 0x8040);  // flush to zero, denormals are zero
+  const Status s = run(d, {x}, {}, {b}, {}, {}, serial);
+  const unsigned after = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(before);
+  ASSERT_TRUE(s.ok());
+  EXPECT_EQ(after & 0x8040, 0x8040u) << "the host's mode must be put back";
+  EXPECT_EQ(a.bytes(), b.bytes());
+  EXPECT_GT(a.get(63), 0.0f);
+#endif
+}
+
+TEST(Dropout, FollowsTheDocumentedMapForAnyLayout) {
+  for_each_level([] {
+    const PhiloxRecord record{0xdeadbeef12345678ull, 0xfffffff0ull};
+    const float p = 0.3f;
+    for (DType t : kDTypes) {
+      for (auto [rows, cols, gap] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 0}, {1, 1999, 0}, {13, 37, 3}, {4, 128, 0}, {3, 0, 0}}) {
+        HostTensor x(t, {rows, cols}, gap, 1), y(t, {rows, cols}, gap + 1);
+        x.fill(4, 1, 2);
+        SerialParallel serial;
+        KernelDesc d{.kind = KernelKind::dropout, .dropout = p};
+        ASSERT_TRUE(run(d, {x}, {}, {y}, {}, record, serial).ok());
+        for (int64_t i = 0; i < x.size(); ++i) {
+          const bool kept = philox_word(record, static_cast<uint64_t>(i)) >= keep_threshold(p);
+          const float want = kept ? x.get(i) * (1.0f / (1.0f - p)) : 0.0f;
+          ASSERT_EQ(y.get(i), t == DType::f32 ? want : bf16_to_f32(f32_to_bf16(want))) << i;
+        }
+        EXPECT_TRUE(y.intact());
+      }
+    }
+  });
+}
+
+TEST(Dropout, KeepsTheRightShareAndIsIndependentOfThreads) {
+  const int64_t n = 1 << 20;
+  HostTensor x(DType::f32, {n}), y(DType::f32, {n}), z(DType::f32, {n});
+  x.fill(1, 1, 1.0001f);
+  SerialParallel serial;
+  ThreadPool three(3);
+  for (float p : {0.0f, 0.1f, 0.5f, 0.9f}) {
+    KernelDesc d{.kind = KernelKind::dropout, .dropout = p};
+    ASSERT_TRUE(run(d, {x}, {}, {y}, {}, {42, 1000}, serial).ok());
+    ASSERT_TRUE(run(d, {x}, {}, {z}, {}, {42, 1000}, three).ok());
+    EXPECT_EQ(y.bytes(), z.bytes());
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; ++i) kept += y.get(i) != 0;
+    // Five standard deviations of a binomial count.
+    EXPECT_NEAR(double(kept) / n, 1 - p, 5 * std::sqrt(p * (1 - p) / n) + 1e-12);
+  }
+}
+
+TEST(Dropout, CountersUsedLeadToDisjointMasks) {
+  HostTensor x(DType::f32, {10}), y(DType::f32, {10});
+  std::vector<Tensor> in{x}, out{y};
+  KernelDesc d{.kind = KernelKind::dropout, .dropout = 0.5f};
+  EXPECT_EQ(philox_counters_used(d, {in, {}, out, {}}), 3u);
+  d.dropout = 0;
+  EXPECT_EQ(philox_counters_used(d, {in, {}, out, {}}), 0u);
+}
+
+TEST(Activations, SkipAnOutputThatIsNotWanted) {
+  HostTensor x(DType::f32, {8});
+  Tensor none = x.fill(1);
+  none.data = nullptr;
+  SerialParallel serial;
+  for (const Case& c : kCases) {
+    std::vector<Tensor> inputs{x};
+    if (c.gated) inputs.push_back(x);
+    EXPECT_TRUE(run(desc_of(c), inputs, {}, {none}, {}, {}, serial).ok());
+  }
+}
+
+}  // namespace
+}  // namespace rc

@@ -1,0 +1,286 @@
+// kernels/cpu/kernels_bench.cc: every kernel beside memcpy of the same bytes, or beside the BLAS.
+//
+// Each row alternates the kernel with memcpy on as many threads, round by round, and reports the
+// median of the pair ratios: `of_memcpy` is the kernel's bandwidth over memcpy's, `of_stream` over a
+// streaming-store copy's, `spread` the interquartile range of of_memcpy, `of_cache` the kernel's rate
+// in memory over its own rate on 64 KiB, the limit of a kernel bound by arithmetic. `a_a` is memcpy
+// against itself. Arguments: threads. Bytes are those that must move: inputs plus outputs.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/arith/bf16.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/kernels.h"
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+namespace rc {
+namespace {
+
+double seconds_of(const std::function<void()>& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double quantile(std::vector<double> v, double q) {
+  std::sort(v.begin(), v.end());
+  return v[static_cast<size_t>(q * static_cast<double>(v.size() - 1) + 0.5)];
+}
+
+// Page-aligned, touched memory; two of these stand for all inputs and outputs of the bench.
+struct Buffer {
+  explicit Buffer(size_t n) : bytes(n), data(static_cast<char*>(std::aligned_alloc(4096, n))) {}
+  ~Buffer() { std::free(data); }
+  Buffer(const Buffer&) = delete;
+  size_t bytes;
+  char* data;
+};
+
+constexpr size_t kBufferBytes = size_t{192} << 20;
+
+struct Memory {
+  Buffer in{kBufferBytes}, out{kBufferBytes};
+  DType filled = DType::i64;
+  void fill(DType t) {
+    if (filled == t) return;
+    filled = t;
+    for (size_t i = 0; i < kBufferBytes / static_cast<size_t>(dtype_bytes(t)); ++i) {
+      const float v = static_cast<float>(i * 2654435761u % 8191) / 1024 - 4;
+      if (t == DType::f32) {
+        reinterpret_cast<float*>(in.data)[i] = v;
+      } else {
+        reinterpret_cast<uint16_t*>(in.data)[i] = f32_to_bf16(v);
+      }
+    }
+    std::memset(out.data, 1, kBufferBytes);
+  }
+};
+Memory& memory() {
+  static Memory m;
+  return m;
+}
+
+void parallel_copy(ThreadPool& pool, char* to, const char* from, size_t bytes, bool stream) {
+  const size_t piece = (bytes / static_cast<size_t>(pool.width()) + 63) / 64 * 64;
+  pool.run(pool.width(), [&](int64_t i) {
+    const size_t first = std::min(bytes, static_cast<size_t>(i) * piece);
+    const size_t n = std::min(piece, bytes - first);
+#if defined(__x86_64__)
+    if (stream) {
+      const __m128i* s = reinterpret_cast<const __m128i*>(from + first);
+      __m128i* d = reinterpret_cast<__m128i*>(to + first);
+      for (size_t k = 0; k + 1 <= n / 16; ++k) _mm_stream_si128(d + k, _mm_loadu_si128(s + k));
+      _mm_sfence();
+      return;
+    }
+#endif
+    std::memcpy(to + first, from + first, n);
+  });
+}
+
+struct Op {
+  const char* name;
+  KernelDesc desc;
+  int64_t cols;
+  int in_parts;  // inputs per output element: 2 for gated kinds
+};
+
+KernelDesc kind(KernelKind k, bool tanh = false, float p = 0) {
+  KernelDesc d;
+  d.kind = k;
+  d.tanh_gelu = tanh;
+  d.dropout = p;
+  return d;
+}
+
+const Op kOps[] = {
+    {"layernorm", kind(KernelKind::layernorm), 4096, 1},
+    {"rmsnorm", kind(KernelKind::rmsnorm), 4096, 1},
+    {"squared_relu", kind(KernelKind::squared_relu), 14336, 1},
+    {"dropout", kind(KernelKind::dropout, false, 0.1f), 4096, 1},
+    {"swiglu", kind(KernelKind::swiglu), 14336, 2},
+    {"gelu_erf", kind(KernelKind::gelu), 14336, 1},
+    {"gelu_tanh", kind(KernelKind::gelu, true), 14336, 1},
+    {"geglu_erf", kind(KernelKind::geglu), 14336, 2},
+    {"geglu_tanh", kind(KernelKind::geglu, true), 14336, 2},
+    {"softmax", kind(KernelKind::softmax), 4096, 1},
+};
+
+Tensor matrix(void* data, DType t, int64_t rows, int64_t cols) {
+  Tensor m;
+  m.data = data;
+  m.dtype = t;
+  m.ndim = 2;
+  m.shape[0] = rows;
+  m.shape[1] = cols;
+  m.stride[0] = cols;
+  m.stride[1] = 1;
+  return m;
+}
+
+// One launch over `rows` rows; returns the bytes that moved.
+struct Launch {
+  Launch(const Op& op_in, DType t, int64_t rows_in, ThreadPool& pool_in) : op(op_in), pool(pool_in), rows(rows_in) {
+    memory().fill(t);
+    inputs.push_back(matrix(memory().in.data, t, rows, op.cols * op.in_parts));
+    outputs.push_back(matrix(memory().out.data, t, rows, op.cols));
+    const bool norm = op.desc.kind == KernelKind::layernorm || op.desc.kind == KernelKind::rmsnorm;
+    gamma.assign(static_cast<size_t>(op.cols), 1.0f);
+    Tensor g = matrix(gamma.data(), DType::f32, 1, op.cols);
+    g.ndim = 1;
+    g.shape[0] = op.cols;
+    g.stride[0] = 1;
+    if (norm) params.push_back(g);
+    if (op.desc.kind == KernelKind::layernorm) params.push_back(g);
+    bytes = static_cast<size_t>(rows * op.cols * (op.in_parts + 1) * dtype_bytes(t));
+  }
+  void operator()() const {
+    const Status s = run_kernel(op.desc, {inputs, params, outputs, {}}, {1, 2}, pool);
+    if (!s.ok()) std::abort();
+  }
+  const Op& op;
+  ThreadPool& pool;
+  int64_t rows;
+  std::vector<Tensor> inputs, params, outputs;
+  std::vector<float> gamma;
+  size_t bytes = 0;
+};
+
+int64_t rows_for(const Op& op, DType t, size_t input_bytes) {
+  return std::max<int64_t>(1, static_cast<int64_t>(input_bytes) / (op.cols * op.in_parts * dtype_bytes(t)));
+}
+
+void bench_op(benchmark::State& state, const Op& op, DType t) {
+  ThreadPool pool(static_cast<int>(state.range(0)));
+  const Launch big(op, t, rows_for(op, t, kBufferBytes), pool);
+  const size_t half = big.bytes / 2 < kBufferBytes ? big.bytes / 2 : kBufferBytes;
+  const double scale = static_cast<double>(big.bytes) / static_cast<double>(2 * half);
+  const auto copy = [&](bool stream) {
+    return scale * seconds_of([&] { parallel_copy(pool, memory().out.data, memory().in.data, half, stream); });
+  };
+  // The rate in cache, per byte.
+  ThreadPool one(1);
+  const Launch small(op, t, rows_for(op, t, 64 << 10), one);
+  std::vector<double> cached;
+  for (int i = 0; i < 9; ++i) {
+    cached.push_back(seconds_of([&] { for (int k = 0; k < 20; ++k) small(); }) / 20);
+  }
+  const double cache_rate = static_cast<double>(small.bytes) / quantile(cached, 0.5) * pool.width();
+  big();
+  copy(false);
+  std::vector<double> of_memcpy, of_stream, a_a, rate, memcpy_rate;
+  for (auto _ : state) {
+    const double c1 = copy(false), k = seconds_of(big), c2 = copy(false), s = copy(true);
+    of_memcpy.push_back((c1 + c2) / 2 / k);
+    of_stream.push_back(s / k);
+    a_a.push_back(c1 / c2);
+    rate.push_back(static_cast<double>(big.bytes) / k);
+    memcpy_rate.push_back(static_cast<double>(big.bytes) / c1);
+    state.SetIterationTime(k);
+  }
+  state.counters["of_memcpy"] = quantile(of_memcpy, 0.5);
+  state.counters["spread"] = quantile(of_memcpy, 0.75) - quantile(of_memcpy, 0.25);
+  state.counters["of_stream"] = quantile(of_stream, 0.5);
+  state.counters["of_cache"] = quantile(rate, 0.5) / cache_rate;
+  state.counters["a_a"] = quantile(a_a, 0.5);
+  state.counters["GB_s"] = quantile(rate, 0.5) / 1e9;
+  state.counters["memcpy_GB_s"] = quantile(memcpy_rate, 0.5) / 1e9;
+}
+
+// The own GEMM beside one cblas_sgemm call on one thread; no BLAS, no ratio.
+void bench_gemm(benchmark::State& state, DType t) {
+  const int64_t M = 768, N = 1024, K = 1024;
+  ThreadPool pool(static_cast<int>(state.range(0)));
+  memory().fill(t);
+  std::vector<Tensor> in{matrix(memory().in.data, t, M, K)}, out{matrix(memory().out.data, t, M, N)};
+  std::vector<Tensor> w{matrix(memory().in.data + (size_t{32} << 20), t, N, K)};
+  const auto own = [&] {
+    return seconds_of([&] {
+      if (!run_kernel(kind(KernelKind::up_projection), {in, w, out, {}}, {}, pool).ok()) std::abort();
+    });
+  };
+  std::vector<float> a(M * K, 0.5f), b(N * K, 0.25f), c(M * N);
+  own();
+  std::vector<double> ratio, rate;
+  for (auto _ : state) {
+    const double k = own();
+    if (cpu::have_blas()) {
+      const cpu::BlasOneThread pin;
+      const double blas = seconds_of([&] { cpu::blas_sgemm(M, N, K, a.data(), K, b.data(), K, c.data(), N, false); });
+      ratio.push_back(blas / k);
+    }
+    rate.push_back(2e-9 * static_cast<double>(M * N * K) / k);
+    state.SetIterationTime(k);
+  }
+  if (!ratio.empty()) state.counters["of_blas_1_thread"] = quantile(ratio, 0.5);
+  state.counters["GFLOP_s"] = quantile(rate, 0.5);
+}
+
+void bench_attention(benchmark::State& state, KernelKind k, DType t, bool causal) {
+  const int64_t H = 8, S = 1024, D = 128;
+  ThreadPool pool(static_cast<int>(state.range(0)));
+  memory().fill(t);
+  const auto heads = [&](char* at) {
+    Tensor x = matrix(at, t, S, D);
+    x.ndim = 4;
+    const int64_t shape[] = {1, H, S, D}, stride[] = {H * S * D, S * D, D, 1};
+    std::copy(shape, shape + 4, x.shape);
+    std::copy(stride, stride + 4, x.stride);
+    return x;
+  };
+  std::vector<Tensor> in, out{heads(memory().out.data)};
+  for (size_t i = 0; i < 3; ++i) in.push_back(heads(memory().in.data + (i << 24)));
+  KernelDesc d = kind(k);
+  d.causal = causal;
+  std::vector<double> rate;
+  for (auto _ : state) {
+    const double s = seconds_of([&] {
+      if (!run_kernel(d, {in, {}, out, {}}, {}, pool).ok()) std::abort();
+    });
+    rate.push_back(4e-9 * static_cast<double>(H * S * S * D) * (causal ? 0.5 : 1) / s);
+    state.SetIterationTime(s);
+  }
+  state.counters["GFLOP_s"] = quantile(rate, 0.5);
+}
+
+void register_all() {
+  const auto add = [](const std::string& name, int rounds, auto f) {
+    auto* b = benchmark::RegisterBenchmark(name.c_str(), f)->UseManualTime()->Iterations(rounds);
+    b->Unit(benchmark::kMillisecond)->Arg(1)->Arg(2);
+  };
+  for (DType t : {DType::f32, DType::bf16}) {
+    const std::string suffix = std::string("/") + dtype_name(t);
+    for (const Op& op : kOps) {
+      add(op.name + suffix, 9, [&op, t](benchmark::State& s) { bench_op(s, op, t); });
+    }
+    add("up_projection" + suffix, 9, [t](benchmark::State& s) { bench_gemm(s, t); });
+    for (bool causal : {false, true}) {
+      const std::string tail = suffix + (causal ? "/causal" : "");
+      add("core_attention" + tail, 3, [=](benchmark::State& s) { bench_attention(s, KernelKind::core_attention, t, causal); });
+      add("fused_attention" + tail, 3, [=](benchmark::State& s) { bench_attention(s, KernelKind::fused_attention, t, causal); });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rc
+
+int main(int argc, char** argv) {
+  benchmark::AddCustomContext("simd", rc::simd_level_name(rc::simd_level()));
+  benchmark::Initialize(&argc, argv);
+  rc::register_all();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
