@@ -451,8 +451,10 @@ static const rc_flags RC_GRAPH_SCOPE_MOE = 0x04;
 static const rc_flags RC_GRAPH_SCOPE_MOE_ROUTER = 0x08;
 static const rc_flags RC_GRAPH_SCOPE_MOE_PREPROCESS = 0x10;
 
-/* A kind that the host brings. Built in: core_attn, mlp, moe, shared_experts, layer (normal); layernorm, moe_act,
- * mla_up_proj, gdn_norm_out, gdp_in_proj, gdp_qkv, mhc (output-discarding). */
+/* A kind that the host brings. Built in, normal: core_attn, mlp, moe, shared_experts, layer, and Megatron's offload
+ * names qkv_linear, attn_proj, expert_fc1, fused_group_mlp. Built in, output-discarding: layernorm, moe_act,
+ * mla_up_proj, gdn_norm_out, gdp_in_proj, gdp_qkv, mhc, and attn_norm and mlp_norm, which belong to the family
+ * layernorm: what a policy says about layernorm holds for them too. */
 static const rc_flags RC_KIND_DISCARDS_OUTPUT = 0x01;
 typedef struct rc_kind_desc {
   rc_head head;
@@ -493,7 +495,14 @@ typedef enum rc_role {
   RC_ROLE_FORCE32 = 0x7fffffff
 } rc_role;
 
-/* One line of an explicit table; the last rule that matches (site, slot) wins. */
+/* One line of an explicit table; the last rule that matches (site, slot) wins. PARAMETER and DECISION slots are always
+ * kept. With RC_ROLE_ANY and no slot name an action means what it can mean for the kind:
+ *   KEEP       every slot
+ *   STORE      what the module saves: INPUT and SAVED
+ *   RECOMPUTE  SAVED; also OUTPUT where the kind discards its output; kind `layer`: SAVED and OUTPUT of each layer, in
+ *              recompute units of group_layers layers counted from the first layer of the rule in each virtual stage.
+ * The INPUT of the first layer of a unit follows the table (kept, or stored by a later rule or an offload); the INPUTs
+ * of the other layers of a unit are always recomputed, by the layer before. Other INPUTs cannot be recomputed. */
 static const rc_flags RC_RULE_CHUNK = 0x01;      /* `chunk` is a condition                                  */
 static const rc_flags RC_RULE_MICROBATCH = 0x02; /* [first_microbatch, + n_microbatches) is a condition     */
 typedef struct rc_policy_rule {
@@ -531,8 +540,26 @@ static const rc_flags RC_POLICY_FEATURE_EXTRACTION = 0x1000;
 static const rc_flags RC_POLICY_TE_OP_FUSER = 0x2000;
 static const rc_flags RC_POLICY_PAGED_STASH = 0x4000;
 static const rc_flags RC_POLICY_STRICT_MEGATRON = 0x8000; /* refuse what Megatron refuses, the relaxed too  */
+static const rc_flags RC_POLICY_MOE_LAYER_RECOMPUTE = 0x10000; /* deprecated: selective, with `moe` added   */
+static const rc_flags RC_POLICY_COUNTER_RNG = 0x20000; /* the host's dropout and jitter draw from rc_region_rng */
+static const rc_flags RC_POLICY_GATED_DELTA_PRODUCT = 0x40000;
+static const rc_flags RC_POLICY_MOE_ALLTOALL_DISPATCHER = 0x80000;
+static const rc_flags RC_POLICY_MOE_LATENT = 0x100000;
 
-/* Every input that a rule reads. Zero means "not set": sizes read as 1, recompute_num_layers as absent. */
+/* Every input that a rule reads. Zero means "not set": sizes read as 1, recompute_num_layers as absent.
+ *
+ * num_microbatches_with_partial_recompute = N (Megatron: num_microbatches_with_partial_activation_checkpoints): with
+ * W = warm-up microbatches of this pp_rank + 1, the most that are ever outstanding on it, the microbatch with index i
+ * follows this policy where i % W < N and full recomputation layer by layer (uniform, 1) elsewhere. One-forward-one-
+ * backward: i is the microbatch and W = min(pp_size - pp_rank - 1, num_microbatches) + 1. With virtual stages i is the
+ * schedule's running number (groups of pp_size microbatches pass chunk after chunk) and W = min(2 (pp_size - pp_rank -
+ * 1) + (vpp_size - 1) pp_size, num_microbatches vpp_size) + 1. It needs num_microbatches and pp_size > 1. Explicit
+ * rules hold in both sorts of microbatches.
+ *
+ * Offloading concerns what would be kept: cpu_offloading the INPUT and SAVED slots of the first
+ * cpu_offloading_num_layers layers of each virtual stage; fine-grained offloading the INPUT slots of offload_modules, of
+ * the first activation_offload_fraction (rounded down) of the layers of each virtual stage. What lies inside a layer
+ * that is recomputed as a whole is not offloaded; the layer's own kept INPUT is. */
 typedef struct rc_policy_desc {
   rc_head head;
   rc_granularity granularity;
@@ -558,7 +585,7 @@ typedef struct rc_policy_desc {
   uint32_t n_offload_modules;
   const char* const* offload_modules;
   uint64_t min_offloaded_tensor_size; /* elements */
-  double activation_offload_fraction; /* 0 reads as 1 */
+  double activation_offload_fraction; /* 0 reads as 1; below 1 needs num_layers */
   uint64_t offload_bytes_cap;         /* per rank; 0 = no cap */
   const uint8_t* moe_layers;          /* num_layers bytes, 1 = mixture of experts; NULL = all dense         */
   rc_fp8 fp8;
@@ -573,6 +600,10 @@ typedef struct rc_policy_desc {
   const rc_policy_rule* rules; /* after, and stronger than, what granularity writes */
   uint32_t n_rules;
   uint32_t rule_stride;
+  const uint32_t* layers_per_virtual_stage; /* any other layout: stage c * pp_size + r is chunk c of rank r; NULL =
+                                             * num_layers spread evenly but for the first and the last rank      */
+  uint32_t n_virtual_stages; /* pp_size * vpp_size, or 0 */
+  uint32_t reserved0;
   rc_flags flags;
 } rc_policy_desc;
 RC_DEFINE_INIT(rc_policy_desc, RC_TYPE_POLICY_DESC)
@@ -595,7 +626,7 @@ typedef struct rc_decision {
   rc_codec codec;
   uint32_t first_layer; /* of the recompute unit that contains the site */
   uint32_t n_layers;
-  int32_t rule; /* index of the rule that decided; -1 = none, the slot is kept */
+  int32_t rule; /* that decided: an index into rules, then the lines that the other settings write; -1 = none */
   char group[48];
 } rc_decision;
 RC_DEFINE_INIT(rc_decision, RC_TYPE_DECISION)
@@ -993,6 +1024,7 @@ typedef struct rc_slot_info {
 } rc_slot_info;
 RC_DEFINE_INIT(rc_slot_info, RC_TYPE_SLOT_INFO)
 
+/* What the region, or one of its slots, is at this moment. A NULL region: RC_PASS and zeros. */
 RC_FN rc_region_query(rc_region* region, rc_region_info* out) RC_NOEXCEPT;
 RC_FN rc_region_slot_query(rc_region* region, uint32_t slot, rc_slot_info* out) RC_NOEXCEPT;
 /* By id, or by key; both add a count. RC_PASS and NULL where there is none. */
@@ -1020,7 +1052,6 @@ typedef struct rc_stats {
   uint64_t replay_ns;
   uint64_t live_bytes; /* device bytes in slots, each block once, exact (no rounding)                        */
   uint64_t peak_bytes;
-  uint64_t saved_bytes; /* live_bytes of regions that are sealed                                             */
   uint64_t dropped_bytes;     /* total, since creation                                                       */
   uint64_t regenerated_bytes; /* total                                                                       */
   uint64_t reserved_bytes; /* taken from the system or the host's allocator: arena, blocks, pools            */
@@ -1033,6 +1064,7 @@ typedef struct rc_stats {
 } rc_stats;
 RC_DEFINE_INIT(rc_stats, RC_TYPE_STATS)
 
+/* A snapshot; each number is exact, together they are of one moment only while no other thread uses the context. */
 RC_FN rc_stats_get(rc_context* context, rc_stats* out) RC_NOEXCEPT;
 /* Sets peak_bytes to live_bytes. */
 RC_FN rc_stats_reset_peak(rc_context* context) RC_NOEXCEPT;
@@ -1043,7 +1075,6 @@ RC_FN rc_report(rc_context* context, char* buffer, uint64_t capacity, uint64_t* 
 typedef struct rc_prediction {
   rc_head head;
   uint64_t peak_bytes;     /* highest live_bytes of the step                       */
-  uint64_t saved_bytes;    /* live_bytes between forward and backward              */
   uint64_t replays;        /* regions replayed per step                            */
   uint64_t dropped_bytes;  /* per step                                             */
   uint64_t arena_bytes;    /* height of the arena it would run in                  */
