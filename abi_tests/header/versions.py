@@ -46,7 +46,7 @@ def header_version(text):
 
 
 def older(text, header, facts, keep):
-    words = set(re.findall(r"\w+", keep))
+    words = set(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", keep, flags=re.S)))
     for s in extensible(header):
         offset = {f.name: int(re.match(r"offset (\d+)", facts["field", "%s.%s" % (s.name, f.name)]).group(1))
                   for f in s.fields}
