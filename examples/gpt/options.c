@@ -15,7 +15,6 @@ typedef struct Parser {
   char** argv;
   Options* out;
   PolicySpec flags; /* the policy that --recompute-* flags spell */
-  bool has_flags;
   const char* names[POLICIES_MAX]; /* --policy */
   int n_names;
   char* error;
@@ -69,60 +68,81 @@ static bool take_real(Parser* p, const char* flag, const char* value, double* ou
   return true;
 }
 
-/* One word of a list, also inside [a, "b"] and a,b as Bridge's overrides write them. */
-static bool add_modules(Parser* p, const char* flag, const char* value) {
-  char* words = strdup(value);
-  for (char* word = strtok(words, ",[]\"' "); word; word = strtok(NULL, ",[]\"' ")) {
-    if (p->flags.n_modules == MODULES_MAX) return fail(p, flag, "has more than 16 modules", NULL);
-    p->flags.modules[p->flags.n_modules++] = word;
-  }
-  return true; /* the words live as long as the program, like argv */
+/* ---- a policy spelled by flags: each becomes one member of rcore's JSON form ---- */
+
+static bool append(Parser* p, const char* flag, const char* text) {
+  const size_t used = strlen(p->flags.members);
+  if (used + strlen(text) + 1 > sizeof p->flags.members) return fail(p, flag, "the policy is too long", NULL);
+  strcpy(p->flags.members + used, text);
+  return true;
 }
 
-static bool take_modules(Parser* p, const char* flag, const char* value) {
-  p->flags.n_modules = 0;
-  if (value) return add_modules(p, flag, value);
+/* The name in the table is made of the values: "selective core_attn+mlp". Cut where it is too long. */
+static void add_to_name(Parser* p, const char* word, char separator) {
+  const size_t used = strlen(p->flags.name);
+  if (used) snprintf(p->flags.name + used, sizeof p->flags.name - used, "%c", separator);
+  snprintf(p->flags.name + strlen(p->flags.name), sizeof p->flags.name - strlen(p->flags.name), "%s", word);
+}
+
+/* Whole numbers and JSON's words stay bare, everything else becomes a string. */
+static bool append_value(Parser* p, const char* flag, const char* value) {
+  static const char* const kBare[][2] = {
+      {"true", "true"}, {"True", "true"}, {"false", "false"}, {"False", "false"}, {"null", "null"}, {"None", "null"}};
+  if (strpbrk(value, "\"\\") || strlen(value) > 200) return fail(p, flag, "is not a value", value);
+  add_to_name(p, value, ' ');
+  for (size_t i = 0; i < sizeof kBare / sizeof kBare[0]; i++)
+    if (strcmp(value, kBare[i][0]) == 0) return append(p, flag, kBare[i][1]);
+  const bool number = value[0] && strspn(value, "0123456789") == strlen(value) && strlen(value) < 10;
+  return append(p, flag, number ? "" : "\"") && append(p, flag, value) && append(p, flag, number ? "" : "\"");
+}
+
+/* One word of a list, also inside [a, "b"] and a,b as overrides write them. */
+static bool append_words(Parser* p, const char* flag, const char* value, bool* first) {
+  char words[256];
+  if (strlen(value) >= sizeof words) return fail(p, flag, "is not a value", value);
+  strcpy(words, value);
+  for (char* word = strtok(words, ",[]\"' "); word; word = strtok(NULL, ",[]\"' ")) {
+    if (!append(p, flag, *first ? "\"" : ", \"") || !append(p, flag, word) || !append(p, flag, "\"")) return false;
+    add_to_name(p, word, *first ? ' ' : '+');
+    *first = false;
+  }
+  return true;
+}
+
+static bool append_list(Parser* p, const char* flag, const char* value) {
+  bool first = true;
+  if (!append(p, flag, "[")) return false;
+  if (value && !append_words(p, flag, value, &first)) return false;
   char ignored[64];
   const char* unused;
-  while (p->at < p->argc && !flag_name(p->argv[p->at], ignored, &unused))
-    if (!add_modules(p, flag, p->argv[p->at++])) return false;
-  return true;
+  while (!value && p->at < p->argc && !flag_name(p->argv[p->at], ignored, &unused))
+    if (!append_words(p, flag, p->argv[p->at++], &first)) return false;
+  return append(p, flag, "]");
 }
 
-static bool is_null(const char* value) {
-  return strcmp(value, "null") == 0 || strcmp(value, "None") == 0 || strcmp(value, "none") == 0;
+static bool is_recompute_flag(const char* name) {
+  return strncmp(name, "recompute-", 10) == 0 || strncmp(name, "activations-checkpoint-", 23) == 0 ||
+         strcmp(name, "distribute-saved-activations") == 0;
 }
 
-/* The recompute flags; *known says whether `name` is one. */
-static bool parse_recompute(Parser* p, const char* name, const char* value, bool* known) {
-  *known = true;
-  if (strcmp(name, "recompute-granularity") == 0) {
-    if (!take_value(p, name, &value)) return false;
-    if (strcmp(value, "selective") != 0 && strcmp(value, "full") != 0 && !is_null(value))
-      return fail(p, name, "must be selective, full or none", value);
-    p->flags.granularity = is_null(value) ? NULL : value;
-  } else if (strcmp(name, "recompute-method") == 0) {
-    if (!take_value(p, name, &value)) return false;
-    if (strcmp(value, "uniform") != 0 && strcmp(value, "block") != 0 && !is_null(value))
-      return fail(p, name, "must be uniform or block", value);
-    p->flags.method = is_null(value) ? NULL : value;
-  } else if (strcmp(name, "recompute-num-layers") == 0) {
-    if (!take_value(p, name, &value)) return false;
-    if (is_null(value)) return true;
-    if (!take_int(p, name, value, &p->flags.num_layers)) return false;
-    if (p->flags.num_layers == 0) return fail(p, name, "must be at least 1", NULL);
-  } else if (strcmp(name, "recompute-modules") == 0) {
-    if (!take_modules(p, name, value)) return false;
-  } else if (strcmp(name, "recompute-activations") == 0) { /* Megatron's short form of selective */
-    p->flags.granularity = "selective";
-  } else if (strcmp(name, "distribute-saved-activations") == 0) {
-    p->flags.distribute = !value || strcmp(value, "true") == 0 || strcmp(value, "True") == 0;
-  } else {
-    *known = false;
-    return true;
+static bool is_flag_next(const Parser* p) {
+  char ignored[64];
+  const char* unused;
+  return p->at >= p->argc || flag_name(p->argv[p->at], ignored, &unused);
+}
+
+static bool parse_recompute(Parser* p, const char* name, const char* value) {
+  const char* dash = strrchr(name, '-');
+  const bool list = strcmp(dash, "-modules") == 0;
+  const bool is_switch = strcmp(dash, "-activations") == 0 && !value && is_flag_next(p);
+  if (p->flags.members[0] && !append(p, name, ", ")) return false;
+  if (!append(p, name, "\"") || !append(p, name, name) || !append(p, name, "\": ")) return false;
+  if (list) return append_list(p, name, value);
+  if (is_switch) {
+    add_to_name(p, name, ' ');
+    return append(p, name, "true");
   }
-  p->has_flags = true;
-  return true;
+  return take_value(p, name, &value) && append_value(p, name, value);
 }
 
 static bool parse_attention(Parser* p, const char* value) {
@@ -142,7 +162,7 @@ static bool parse_policy(Parser* p, const char* name, const char* value) {
   }
   PolicySpec* spec = &p->out->policies[p->out->n_policies++];
   snprintf(spec->name, sizeof spec->name, "%s", value);
-  spec->json = value;
+  spec->file = value;
   return true;
 }
 
@@ -164,9 +184,7 @@ static bool parse_flag(Parser* p, const char* name, const char* value) {
       {"compare", FLAG_STRING, &o->compare},    {"help", FLAG_SWITCH, &o->help},
       {"list", FLAG_SWITCH, &o->list},          {"child", FLAG_INT, &o->child},
       {"child-fd", FLAG_INT, &o->child_fd}};
-  bool known;
-  if (!parse_recompute(p, name, value, &known)) return false;
-  if (known) return true;
+  if (is_recompute_flag(name)) return parse_recompute(p, name, value);
   if (strcmp(name, "attention") == 0) return parse_attention(p, value);
   if (strcmp(name, "policy") == 0 || strcmp(name, "policy-json") == 0) return parse_policy(p, name, value);
   if (strcmp(name, "dropout") == 0 || strcmp(name, "seed") == 0) {
@@ -191,22 +209,13 @@ static bool parse_flag(Parser* p, const char* name, const char* value) {
   return fail(p, name, "is not a flag of this program (see --help)", NULL);
 }
 
-/* The spelled policy's name in the table. */
-static void name_spelled(PolicySpec* spec) {
-  size_t n = (size_t)snprintf(spec->name, sizeof spec->name, "%s", spec->granularity ? spec->granularity : "none");
-  if (spec->method && n < sizeof spec->name)
-    n += (size_t)snprintf(spec->name + n, sizeof spec->name - n, " %s %d", spec->method, spec->num_layers);
-  for (int i = 0; i < spec->n_modules && n < sizeof spec->name; i++)
-    n += (size_t)snprintf(spec->name + n, sizeof spec->name - n, "%c%s", i ? '+' : ' ', spec->modules[i]);
-}
-
 /* `none` first, since the others are compared with it; then what was asked for, or the default list. */
 static bool settle_policies(Parser* p) {
   Options* o = p->out;
   PolicySpec known[POLICIES_MAX], asked[POLICIES_MAX];
   const int n_known = options_default_policies(o->sizes.layers, known);
   int n = 0;
-  if (p->n_names + o->n_policies == 0 && !p->has_flags) {
+  if (p->n_names + o->n_policies == 0 && !p->flags.members[0]) {
     memcpy(o->policies, known, sizeof(PolicySpec) * (size_t)n_known);
     o->n_policies = n_known;
     return true;
@@ -219,8 +228,7 @@ static bool settle_policies(Parser* p) {
     if (k > 0) asked[n++] = known[k];
   }
   for (int i = 0; i < o->n_policies; i++) asked[n++] = o->policies[i];
-  if (p->has_flags) {
-    name_spelled(&p->flags);
+  if (p->flags.members[0]) {
     asked[n++] = p->flags;
   }
   memcpy(o->policies, asked, sizeof(PolicySpec) * (size_t)n);
@@ -239,7 +247,6 @@ bool options_parse(int argc, char** argv, Options* out, char* error, size_t capa
                    .child = -1,
                    .child_fd = -1};
   Parser p = {.argc = argc, .at = 1, .argv = argv, .out = out, .error = error, .capacity = capacity};
-  p.flags.n_modules = -1;
   while (p.at < argc) {
     char name[64];
     const char *value, *arg = argv[p.at++];

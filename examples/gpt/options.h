@@ -3,19 +3,14 @@
 #define EXAMPLES_GPT_OPTIONS_H
 #include "model.h"
 
-enum { POLICIES_MAX = 64, MODULES_MAX = 16 };
+enum { POLICIES_MAX = 64 };
 
-/* One policy as it was asked for, before rcore has seen it. */
+/* One policy as it was asked for: the part of rcore's JSON form that speaks about recomputation, or a file. rcore checks
+ * it; this program knows none of the rules. */
 typedef struct PolicySpec {
   char name[96];
-  const char* granularity; /* "selective", "full", or NULL = none                       */
-  const char* method;      /* "uniform", "block", or NULL                               */
-  int num_layers;          /* recompute_num_layers; 0 = not set                         */
-  const char* modules[MODULES_MAX];
-  int n_modules;    /* -1 = not given                                                   */
-  bool distribute;  /* distribute_saved_activations                                     */
-  bool table;       /* the built-in explicit table                                      */
-  const char* json; /* path of a policy in JSON; the other fields are then unused       */
+  char members[1024]; /* "\"recompute_granularity\": \"full\", ..." */
+  const char* file;   /* path of a whole policy; NULL = members      */
 } PolicySpec;
 
 typedef struct Options {

@@ -1,37 +1,45 @@
 /* examples/gpt/options_policies.c: the policies of a default run, and the help text. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "options.h"
 
-static PolicySpec selective(const char* name, const char* first, const char* second) {
-  PolicySpec spec = {.granularity = "selective", .modules = {first, second}, .n_modules = second ? 2 : 1};
-  snprintf(spec.name, sizeof spec.name, "%s", name);
-  return spec;
+static void add(PolicySpec* out, int* n, const char* name, const char* format, ...) {
+  PolicySpec* spec = &out[(*n)++];
+  va_list arguments;
+  va_start(arguments, format);
+  memset(spec, 0, sizeof *spec);
+  snprintf(spec->name, sizeof spec->name, "%s", name);
+  vsnprintf(spec->members, sizeof spec->members, format, arguments);
+  va_end(arguments);
 }
 
-static PolicySpec full(const char* name, const char* method, int num_layers) {
-  PolicySpec spec = {.granularity = "full", .method = method, .num_layers = num_layers, .n_modules = -1};
-  snprintf(spec.name, sizeof spec.name, "%s", name);
-  return spec;
-}
+#define SELECTIVE "\"recompute_granularity\": \"selective\", \"recompute_modules\": "
+#define FULL "\"recompute_granularity\": \"full\", \"recompute_method\": \"%s\", \"recompute_num_layers\": %d"
 
 int options_default_policies(int layers, PolicySpec* out) {
   const int half = layers / 2 < 1 ? 1 : layers / 2;
   int n = 0;
-  out[n++] = (PolicySpec){.name = "none", .n_modules = -1};
-  out[n++] = selective("core_attn", "core_attn", NULL);
-  out[n++] = selective("layernorm", "layernorm", NULL);
-  out[n++] = selective("mlp", "mlp", NULL);
-  out[n++] = selective("core_attn+layernorm", "core_attn", "layernorm");
-  out[n++] = selective("core_attn+mlp", "core_attn", "mlp");
-  out[n++] = selective("mlp_act", "mlp_act", NULL);
-  out[n++] = full("uniform-1", "uniform", 1);
-  if (layers >= 2) out[n++] = full("uniform-2", "uniform", 2);
-  if (layers >= 3) out[n++] = full("uniform-3", "uniform", 3);
-  out[n++] = full("uniform-all", "uniform", layers);
-  out[n++] = full("block-half", "block", half);
-  out[n++] = (PolicySpec){.name = "table", .n_modules = -1, .table = true};
+  add(out, &n, "none", "%s", "");
+  add(out, &n, "core_attn", SELECTIVE "[\"core_attn\"]");
+  add(out, &n, "layernorm", SELECTIVE "[\"layernorm\"]");
+  add(out, &n, "mlp", SELECTIVE "[\"mlp\"]");
+  add(out, &n, "core_attn+layernorm", SELECTIVE "[\"core_attn\", \"layernorm\"]");
+  add(out, &n, "core_attn+mlp", SELECTIVE "[\"core_attn\", \"mlp\"]");
+  add(out, &n, "mlp_act", SELECTIVE "[\"mlp_act\"]");
+  add(out, &n, "uniform-1", FULL, "uniform", 1);
+  if (layers >= 2) add(out, &n, "uniform-2", FULL, "uniform", 2);
+  if (layers >= 3) add(out, &n, "uniform-3", FULL, "uniform", 3);
+  add(out, &n, "uniform-all", FULL, "uniform", layers);
+  add(out, &n, "block-half", FULL, "block", half);
+  /* What no flag can spell: the lower half makes its norms again, the upper half its attention, and all layers but the
+   * first their activations. */
+  add(out, &n, "table",
+      "\"rules\": [{\"kind\": \"layernorm\", \"role\": \"output\", \"n_layers\": %d, \"action\": \"recompute\"},"
+      " {\"kind\": \"core_attn\", \"role\": \"saved\", \"first_layer\": %d, \"action\": \"recompute\"},"
+      " {\"kind\": \"mlp_act\", \"role\": \"output\", \"first_layer\": %d, \"action\": \"recompute\"}]",
+      half, layers > 1 ? half : 0, layers > 1 ? 1 : 0);
   return n;
 }
 
