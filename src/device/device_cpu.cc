@@ -1,9 +1,10 @@
 // src/device/device_cpu.cc: mapped blocks, their cache, and the parking of their pages.
 //
-// A mapped block is a Range: addresses of ours, with or without pages behind them. Parking a block moves its pages to an
-// idle Range of the same size, which other blocks then use; unparking takes the pages of such a Range. A Range without
-// pages costs address space and one kernel mapping, no memory. Ranges live until trim, so in steady state every call
-// finds its records in place and allocates nothing.
+// A mapped block is a Range: addresses of ours, with or without pages behind them. Parking a block
+// moves its pages to an idle Range of the same size, which other blocks then use; unparking takes
+// the pages of such a Range. A Range without pages costs address space and one kernel mapping, no
+// memory. Ranges live until trim, so in steady state every call finds its records in place and
+// allocates nothing.
 #include "src/device/device_cpu.h"
 
 #include <cstring>
@@ -52,7 +53,12 @@ class CpuDevice final : public Device {
  private:
   struct Bin;
   struct Range {
-    enum State { kInUse, kParked, kBacked, kHollow };  // the last two are idle, with and without pages
+    enum State {
+      kInUse,
+      kParked,
+      kBacked,
+      kHollow
+    };  // the last two are idle, with and without pages
     char* address;
     Bin* bin;
     State state;
@@ -60,10 +66,13 @@ class CpuDevice final : public Device {
   struct Bin {
     size_t bytes = 0;
     size_t ranges = 0;
-    std::vector<Range*> backed, hollow;  // idle; both can hold every range of the bin without growing
+    std::vector<Range*> backed,
+        hollow;  // idle; both can hold every range of the bin without growing
   };
 
-  static size_t round_to_pages(size_t bytes) { return (bytes + page_bytes() - 1) & ~(page_bytes() - 1); }
+  static size_t round_to_pages(size_t bytes) {
+    return (bytes + page_bytes() - 1) & ~(page_bytes() - 1);
+  }
   Bin* bin_of(size_t bytes);
   Range* map_range(Bin* bin);
   Range* range_at(void* pointer, size_t bytes);
@@ -87,8 +96,8 @@ class CpuDevice final : public Device {
   uint64_t fresh_ = 0;  // times that new pages were taken
 };
 
-// Where the pages go back to the system, a refault costs 60-150 us/MiB with huge pages and ten times that without:
-// only blocks that can have huge pages are worth it.
+// Where the pages go back to the system, a refault costs 60-150 us/MiB with huge pages and ten
+// times that without: only blocks that can have huge pages are worth it.
 size_t smallest_parked(const CpuDeviceOptions& options) {
   size_t least = options.park_bytes_min ? options.park_bytes_min : kParkBytesMin;
   if (options.parking == Parking::kDrop && least < kHugePage) least = kHugePage;
@@ -96,7 +105,9 @@ size_t smallest_parked(const CpuDeviceOptions& options) {
 }
 
 CpuDevice::CpuDevice(const CpuDeviceOptions& options)
-    : park_bytes_min_(smallest_parked(options)), parking_(options.parking), mappings_max_(options.mappings_max) {}
+    : park_bytes_min_(smallest_parked(options)),
+      parking_(options.parking),
+      mappings_max_(options.mappings_max) {}
 
 CpuDevice::~CpuDevice() {
   for (auto& [address, range] : ranges_) {
@@ -111,7 +122,8 @@ CpuDevice::Bin* CpuDevice::bin_of(size_t bytes) {
   return &bin;
 }
 
-// A new address range, hollow until somebody writes to it. Throws bad_alloc; nullptr when the system refuses.
+// A new address range, hollow until somebody writes to it. Throws bad_alloc; nullptr when the
+// system refuses.
 CpuDevice::Range* CpuDevice::map_range(Bin* bin) {
   if (bin->backed.capacity() == bin->ranges || bin->hollow.capacity() == bin->ranges) {
     bin->backed.reserve(2 * bin->ranges + 4);
@@ -164,8 +176,9 @@ Status CpuDevice::take(size_t bytes, void** out) {
     range = map_range(bin);
   }
   if (!range) {
-    return Status(RC_E_MEMORY, "", format("the system has no %zu bytes (%llu are reserved)", bin->bytes,
-                                          static_cast<unsigned long long>(backed_bytes_)));
+    return Status(RC_E_MEMORY, "",
+                  format("the system has no %zu bytes (%llu are reserved)", bin->bytes,
+                         static_cast<unsigned long long>(backed_bytes_)));
   }
   if (range->state == Range::kHollow) {
     backed_bytes_ += bin->bytes;
@@ -186,7 +199,8 @@ Status CpuDevice::allocate(size_t bytes, Stream, void** out) {
     if (bytes > SmallBlocks::kLargest) {
       RC_TRY(take(bytes, out));
     } else if (!(*out = small_.allocate(bytes))) {
-      return Status(RC_E_MEMORY, "", format("the system has no %zu bytes for small blocks", SmallBlocks::kSlab));
+      return Status(RC_E_MEMORY, "",
+                    format("the system has no %zu bytes for small blocks", SmallBlocks::kSlab));
     }
   } catch (const std::bad_alloc&) {
     return Status(RC_E_MEMORY, "", "no heap memory for the record of a block");
@@ -230,13 +244,16 @@ bool CpuDevice::move_out(Range* range) {
     retire(to, Range::kBacked);
     return true;
   }
-  if (lost) forget(to);
-  else retire(to, Range::kHollow);
+  if (lost)
+    forget(to);
+  else
+    retire(to, Range::kHollow);
   return false;
 }
 
 bool CpuDevice::park(void* pointer, size_t bytes, Stream) {
-  if (parking_ == Parking::kOff || bytes < park_bytes_min_ || bytes <= SmallBlocks::kLargest) return false;
+  if (parking_ == Parking::kOff || bytes < park_bytes_min_ || bytes <= SmallBlocks::kLargest)
+    return false;
   std::lock_guard lock(mutex_);
   Range* range = range_at(pointer, bytes);
   if (!range || range->state != Range::kInUse) return range && range->state == Range::kParked;
@@ -267,7 +284,8 @@ Status CpuDevice::unpark(void* pointer, size_t bytes, Stream) {
       // The address may be somebody else's by now: out of the books, so that free leaves it alone.
       parked_bytes_ -= bin->bytes;
       forget(range);
-      return Status(RC_E_MEMORY, "", format("the kernel could not return %zu bytes to their address", bin->bytes));
+      return Status(RC_E_MEMORY, "",
+                    format("the kernel could not return %zu bytes to their address", bin->bytes));
     } else {
       backed_bytes_ += bin->bytes;  // its own range is mapped: the next use faults new pages in
       ++fresh_;

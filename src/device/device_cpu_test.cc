@@ -1,4 +1,5 @@
-// src/device/device_cpu_test.cc: what the CPU device promises about blocks, its cache and its accounting.
+// src/device/device_cpu_test.cc: what the CPU device promises about blocks, its cache and its
+// accounting.
 #include "src/device/device_cpu.h"
 
 #include <gtest/gtest.h>
@@ -30,8 +31,9 @@ class DeviceCpu : public testing::Test {
 };
 
 TEST_F(DeviceCpu, AlignsEveryBlockAndLetsEveryByteBeWritten) {
-  for (size_t bytes : {size_t{1}, size_t{255}, size_t{256}, size_t{257}, size_t{1024}, size_t{1025}, size_t{2049},
-                       64 * KiB - 1, 64 * KiB, 64 * KiB + 1, MiB, 2 * MiB - 1, 2 * MiB, 3 * MiB + 5}) {
+  for (size_t bytes :
+       {size_t{1}, size_t{255}, size_t{256}, size_t{257}, size_t{1024}, size_t{1025}, size_t{2049},
+        64 * KiB - 1, 64 * KiB, 64 * KiB + 1, MiB, 2 * MiB - 1, 2 * MiB, 3 * MiB + 5}) {
     char* block = take(*device_, bytes);
     ASSERT_NE(block, nullptr);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % kBlockAlignment, 0u) << bytes;
@@ -73,7 +75,8 @@ TEST_F(DeviceCpu, RefusesZeroAndImpossibleSizesWithAMessage) {
 }
 
 TEST_F(DeviceCpu, RepeatedSizesTakeNothingNewFromTheSystem) {
-  const std::vector<size_t> sizes = {100, 5000, 70 * KiB, MiB, 4 * MiB, 4 * MiB, 70 * KiB, 60 * KiB};
+  const std::vector<size_t> sizes = {100,     5000,    70 * KiB, MiB,
+                                     4 * MiB, 4 * MiB, 70 * KiB, 60 * KiB};
   const auto step = [&] {
     std::vector<char*> blocks;
     for (size_t bytes : sizes) blocks.push_back(take(*device_, bytes));
@@ -132,11 +135,14 @@ TEST_F(DeviceCpu, ServesManyThreads) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 400; ++i) {
-        const size_t bytes = i % 3 ? 64 + static_cast<size_t>(i) * 31 : 80 * KiB + static_cast<size_t>(t) * 4 * KiB;
+        const size_t bytes =
+            i % 3 ? 64 + static_cast<size_t>(i) * 31 : 80 * KiB + static_cast<size_t>(t) * 4 * KiB;
         char* block = take(*device_, bytes);
         std::memset(block, t + 1, bytes);
-        if (i % 3 == 0) device_->park(block, bytes, nullptr), (void)device_->unpark(block, bytes, nullptr).ok();
-        else EXPECT_EQ(block[bytes - 1], t + 1);
+        if (i % 3 == 0)
+          device_->park(block, bytes, nullptr), (void)device_->unpark(block, bytes, nullptr).ok();
+        else
+          EXPECT_EQ(block[bytes - 1], t + 1);
         device_->free(block, bytes, nullptr);
         if (i % 100 == 0) device_->trim();
       }
@@ -169,7 +175,8 @@ TEST_F(DeviceCpu, PoisonsWhatIsFreeParkedOrPastTheEnd) {
     EXPECT_EQ(__asan_region_is_poisoned(block, bytes), nullptr);
     EXPECT_TRUE(__asan_address_is_poisoned(block + bytes)) << bytes;
     if (device_->park(block, bytes, nullptr)) {
-      EXPECT_TRUE(__asan_address_is_poisoned(block) && __asan_address_is_poisoned(block + bytes - 1));
+      EXPECT_TRUE(__asan_address_is_poisoned(block) &&
+                  __asan_address_is_poisoned(block + bytes - 1));
       EXPECT_TRUE(device_->unpark(block, bytes, nullptr).ok());
       EXPECT_EQ(__asan_region_is_poisoned(block, bytes), nullptr);
     }
@@ -190,8 +197,10 @@ TEST(SmallBlocks, WasteAtMostAFifthOfABlock) {
     ASSERT_GE(rounded, bytes);
     ASSERT_GE(rounded, before);
     ASSERT_EQ(rounded % 256, 0u);
-    if (bytes > 1024) ASSERT_LE((rounded - bytes) * 5, rounded) << bytes;
-    else ASSERT_LT(rounded - bytes, 256u);
+    if (bytes > 1024)
+      ASSERT_LE((rounded - bytes) * 5, rounded) << bytes;
+    else
+      ASSERT_LT(rounded - bytes, 256u);
     before = rounded;
   }
 }

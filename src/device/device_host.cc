@@ -1,4 +1,5 @@
-// src/device/device_host.cc: forwards memory to the host's allocator and all else to another device.
+// src/device/device_host.cc: forwards memory to the host's allocator and all else to another
+// device.
 #include "src/device/device_host.h"
 
 #include <atomic>
@@ -8,7 +9,8 @@ namespace {
 
 class HostAllocatorDevice final : public Device {
  public:
-  HostAllocatorDevice(const rc_allocator& allocator, std::unique_ptr<Device> inner, int32_t device_id)
+  HostAllocatorDevice(const rc_allocator& allocator, std::unique_ptr<Device> inner,
+                      int32_t device_id)
       : allocator_(allocator), device_id_(device_id), inner_(std::move(inner)) {}
   ~HostAllocatorDevice() override {
     inner_.reset();
@@ -72,17 +74,20 @@ Status HostAllocatorDevice::allocate(size_t bytes, Stream stream, void** out) {
   void* pointer = nullptr;
   const rc_status status = allocator_.alloc(allocator_.user_data, &request, &pointer);
   if (status < 0) {
-    return Status(status, "allocator.alloc", format("the host's allocator refused %zu bytes with %d", bytes, status))
+    return Status(status, "allocator.alloc",
+                  format("the host's allocator refused %zu bytes with %d", bytes, status))
         .with_native(RC_DOMAIN_HOST, status);
   }
   if (!pointer) {
-    return Status(RC_E_MEMORY, "allocator.alloc",
-                  format("the host's allocator returned %d and no memory for %zu bytes", status, bytes));
+    return Status(
+        RC_E_MEMORY, "allocator.alloc",
+        format("the host's allocator returned %d and no memory for %zu bytes", status, bytes));
   }
   if (reinterpret_cast<uintptr_t>(pointer) % kBlockAlignment != 0) {
     allocator_.free(allocator_.user_data, &request, pointer);
-    return argument_error("allocator.alloc", format("the host's allocator returned %p, which is not aligned to %zu",
-                                                    pointer, kBlockAlignment));
+    return argument_error("allocator.alloc",
+                          format("the host's allocator returned %p, which is not aligned to %zu",
+                                 pointer, kBlockAlignment));
   }
   reserved_.fetch_add(bytes, std::memory_order_relaxed);
   allocations_.fetch_add(1, std::memory_order_relaxed);
@@ -100,7 +105,8 @@ void HostAllocatorDevice::free(void* pointer, size_t bytes, Stream stream) {
 
 }  // namespace
 
-std::unique_ptr<Device> make_host_allocator_device(const rc_allocator& allocator, std::unique_ptr<Device> inner,
+std::unique_ptr<Device> make_host_allocator_device(const rc_allocator& allocator,
+                                                   std::unique_ptr<Device> inner,
                                                    int32_t device_id) {
   return std::make_unique<HostAllocatorDevice>(allocator, std::move(inner), device_id);
 }

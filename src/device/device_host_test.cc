@@ -1,4 +1,5 @@
-// src/device/device_host_test.cc: what the host's allocator sees, and what comes back of its failures.
+// src/device/device_host_test.cc: what the host's allocator sees, and what comes back of its
+// failures.
 #include "src/device/device_host.h"
 
 #include <gtest/gtest.h>
@@ -28,7 +29,8 @@ struct Host {
     std::lock_guard lock(host.mutex);
     if (host.answer < 0) return host.answer;
     if (host.give_nothing) return RC_OK;
-    char* memory = static_cast<char*>(std::aligned_alloc(request->alignment, (request->bytes + 511) & ~size_t{255}));
+    char* memory = static_cast<char*>(
+        std::aligned_alloc(request->alignment, (request->bytes + 511) & ~size_t{255}));
     ++host.allocs;
     *out = memory + host.misalign;
     host.live[*out] = *request;
@@ -41,7 +43,8 @@ struct Host {
     const auto found = host.live.find(pointer);
     if (found == host.live.end() || found->second.bytes != request->bytes ||
         found->second.alignment != request->alignment || found->second.memory != request->memory ||
-        found->second.device_id != request->device_id || found->second.head.struct_size != request->head.struct_size) {
+        found->second.device_id != request->device_id ||
+        found->second.head.struct_size != request->head.struct_size) {
       ++host.mismatches;
     }
     if (found != host.live.end()) host.live.erase(found);
@@ -59,12 +62,15 @@ struct Host {
   }
 };
 
-Stream stream(uintptr_t number) { return reinterpret_cast<Stream>(number); }
+Stream stream(uintptr_t number) {
+  return reinterpret_cast<Stream>(number);
+}
 
 class DeviceHost : public testing::Test {
  protected:
   Host host_;
-  std::unique_ptr<Device> device_ = make_host_allocator_device(host_.table(), make_cpu_device(0), 3);
+  std::unique_ptr<Device> device_ =
+      make_host_allocator_device(host_.table(), make_cpu_device(0), 3);
 };
 
 TEST_F(DeviceHost, AsksTheHostOncePerBlockAndGivesTheSameRequestBack) {

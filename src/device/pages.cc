@@ -29,7 +29,8 @@ Parking probe() {
     from[0] = 1;
     bool lost = false;
     if (move_pages(to, from, bytes, &lost)) {
-      // Both halves of the promise: the content travelled, and the old range is still there and empty.
+      // Both halves of the promise: the content travelled, and the old range is still there and
+      // empty.
       found = to[0] == 1 && from[0] == 0 ? Parking::kMove : Parking::kOff;
     } else if (drop_pages(from, bytes) && from[0] == 0) {
       found = Parking::kDrop;
@@ -97,19 +98,24 @@ char* map_pages(size_t bytes, bool align_huge) {
   return start;
 }
 
-void unmap_pages(char* address, size_t bytes) { munmap(address, bytes); }
+void unmap_pages(char* address, size_t bytes) {
+  munmap(address, bytes);
+}
 
 bool move_pages(char* destination, char* source, size_t bytes, bool* destination_lost) {
   *destination_lost = false;
 #if defined(__linux__)
-  void* got = mremap(source, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, destination);
+  void* got =
+      mremap(source, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, destination);
   if (got != MAP_FAILED) return true;
   if (errno == EINVAL) return false;  // arguments are checked first
-  // Any other failure may come after the kernel unmapped the destination. Without a way to ask, only a range that can be
-  // mapped again is known to be ours; NOREPLACE never takes what another thread mapped in between.
+  // Any other failure may come after the kernel unmapped the destination. Without a way to ask,
+  // only a range that can be mapped again is known to be ours; NOREPLACE never takes what another
+  // thread mapped in between.
   void* again = mmap(destination, bytes, kProtection, kKind | MAP_FIXED_NOREPLACE, -1, 0);
   if (again == destination) return false;
-  if (again != MAP_FAILED) munmap(again, bytes);  // a kernel before 4.17 took the address for a hint
+  if (again != MAP_FAILED)
+    munmap(again, bytes);  // a kernel before 4.17 took the address for a hint
   *destination_lost = true;
   return false;
 #else
@@ -118,6 +124,8 @@ bool move_pages(char* destination, char* source, size_t bytes, bool* destination
 #endif
 }
 
-bool drop_pages(char* address, size_t bytes) { return madvise(address, bytes, MADV_DONTNEED) == 0; }
+bool drop_pages(char* address, size_t bytes) {
+  return madvise(address, bytes, MADV_DONTNEED) == 0;
+}
 
 }  // namespace rc

@@ -1,8 +1,9 @@
-// src/device/parking_bench.cc: the price of emptying a block and refilling it at the same address, four ways.
+// src/device/parking_bench.cc: the price of emptying a block and refilling it at the same address,
+// four ways.
 //
-// Every row fills the block once (one streaming pass over its bytes, what a replay kernel does at least), so the first
-// benchmark is the floor; `over_fill` is a row's extra time in units of it, measured in the same run, and `us_per_pair`
-// is that time in microseconds.
+// Every row fills the block once (one streaming pass over its bytes, what a replay kernel does at
+// least), so the first benchmark is the floor; `over_fill` is a row's extra time in units of it,
+// measured in the same run, and `us_per_pair` is that time in microseconds.
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 
@@ -20,7 +21,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
+double seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
 
 // Alternates the floor with the way under test, so that a slow moment of the machine hits both.
 template <class Way>
@@ -75,7 +78,8 @@ void park_and_unpark_beside_a_busy_thread(benchmark::State& state) {
   busy.join();
 }
 
-// The unsafe original: the hole in between is free for any thread's mmap. The floor of what a move costs.
+// The unsafe original: the hole in between is free for any thread's mmap. The floor of what a move
+// costs.
 void plain_mremap_out_and_back(benchmark::State& state) {
   const size_t bytes = static_cast<size_t>(state.range(0));
   char* home = map_pages(bytes, true);
@@ -95,11 +99,16 @@ void drop_and_refault(benchmark::State& state, bool huge) {
   compare(state, block, bytes, [&] { drop_pages(block, bytes); });
   unmap_pages(block, bytes);
 }
-void dontneed_huge_pages(benchmark::State& state) { drop_and_refault(state, true); }
-void dontneed_small_pages(benchmark::State& state) { drop_and_refault(state, false); }
+void dontneed_huge_pages(benchmark::State& state) {
+  drop_and_refault(state, true);
+}
+void dontneed_small_pages(benchmark::State& state) {
+  drop_and_refault(state, false);
+}
 
 void sizes(benchmark::internal::Benchmark* bench) {
-  for (int64_t kib : {68, 128, 256, 512, 1024, 2048, 4096, 16384, 65536, 262144}) bench->Arg(kib << 10);
+  for (int64_t kib : {68, 128, 256, 512, 1024, 2048, 4096, 16384, 65536, 262144})
+    bench->Arg(kib << 10);
   bench->UseManualTime()->Unit(benchmark::kMicrosecond)->MinTime(0.05);
 }
 BENCHMARK(park_and_unpark)->Apply(sizes);

@@ -1,4 +1,5 @@
-// src/device/parking_test.cc: parked blocks keep their addresses, their pages serve others, and the system agrees.
+// src/device/parking_test.cc: parked blocks keep their addresses, their pages serve others, and the
+// system agrees.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -24,8 +25,12 @@ thread_local uint64_t heap_calls = 0;  // of operator new, on this thread
   if (void* pointer = std::malloc(bytes ? bytes : 1)) return pointer;
   throw std::bad_alloc();
 }
-[[gnu::noinline]] void operator delete(void* pointer) noexcept { std::free(pointer); }
-[[gnu::noinline]] void operator delete(void* pointer, size_t) noexcept { std::free(pointer); }
+[[gnu::noinline]] void operator delete(void* pointer) noexcept {
+  std::free(pointer);
+}
+[[gnu::noinline]] void operator delete(void* pointer, size_t) noexcept {
+  std::free(pointer);
+}
 
 namespace rc {
 namespace {
@@ -41,7 +46,8 @@ char* take(Device& device, size_t bytes) {
 }
 
 // Reads memory that is marked as inaccessible on purpose.
-[[gnu::no_sanitize("address")]] bool all_bytes(const volatile char* block, size_t bytes, char value) {
+[[gnu::no_sanitize("address")]] bool all_bytes(const volatile char* block, size_t bytes,
+                                               char value) {
   for (size_t i = 0; i < bytes; i += 509) {
     if (block[i] != value) return false;
   }
@@ -61,7 +67,9 @@ class ParkingOf : public testing::TestWithParam<Parking> {
   std::unique_ptr<Device> device_;
 };
 INSTANTIATE_TEST_SUITE_P(Ways, ParkingOf, testing::Values(Parking::kMove, Parking::kDrop),
-                         [](const auto& way) { return way.param == Parking::kMove ? "Move" : "Drop"; });
+                         [](const auto& way) {
+                           return way.param == Parking::kMove ? "Move" : "Drop";
+                         });
 
 TEST_P(ParkingOf, KeepsTheAddressMappedAndReadable) {
   char* block = take(*device_, kBlock);
@@ -85,16 +93,19 @@ TEST_P(ParkingOf, LeavesOtherBlocksUntouched) {
     std::memset(blocks.back(), i + 1, 4 * MiB);
   }
   for (int round = 0; round < 5; ++round) {
-    for (size_t i = 0; i < blocks.size(); i += 2) ASSERT_TRUE(device_->park(blocks[i], 4 * MiB, nullptr));
+    for (size_t i = 0; i < blocks.size(); i += 2)
+      ASSERT_TRUE(device_->park(blocks[i], 4 * MiB, nullptr));
     char* other = take(*device_, 4 * MiB);
     std::memset(other, 99, 4 * MiB);
-    for (size_t i = 1; i < blocks.size(); i += 2) ASSERT_TRUE(all_bytes(blocks[i], 4 * MiB, static_cast<char>(i + 1)));
+    for (size_t i = 1; i < blocks.size(); i += 2)
+      ASSERT_TRUE(all_bytes(blocks[i], 4 * MiB, static_cast<char>(i + 1)));
     for (size_t i = 0; i < blocks.size(); i += 2) {
       ASSERT_TRUE(device_->unpark(blocks[i], 4 * MiB, nullptr).ok());
       std::memset(blocks[i], static_cast<int>(i + 1), 4 * MiB);
     }
     ASSERT_TRUE(all_bytes(other, 4 * MiB, 99));
-    for (size_t i = 0; i < blocks.size(); ++i) ASSERT_TRUE(all_bytes(blocks[i], 4 * MiB, static_cast<char>(i + 1)));
+    for (size_t i = 0; i < blocks.size(); ++i)
+      ASSERT_TRUE(all_bytes(blocks[i], 4 * MiB, static_cast<char>(i + 1)));
     device_->free(other, 4 * MiB, nullptr);
   }
   for (char* block : blocks) device_->free(block, 4 * MiB, nullptr);
@@ -147,7 +158,8 @@ TEST_P(ParkingOf, RefusesWhatItCannotPark) {
 class ParkingMove : public testing::Test {
  protected:
   void SetUp() override {
-    if (probed_parking() != Parking::kMove) GTEST_SKIP() << "this kernel (or valgrind) refuses MREMAP_DONTUNMAP";
+    if (probed_parking() != Parking::kMove)
+      GTEST_SKIP() << "this kernel (or valgrind) refuses MREMAP_DONTUNMAP";
   }
   std::unique_ptr<Device> device_ = make_cpu_device(0);
 };
@@ -160,7 +172,8 @@ TEST_F(ParkingMove, GivesThePagesToTheNextBlockAndTakesThemBack) {
   EXPECT_EQ(parked.reserved_bytes, kBlock) << "the pages are cached, not gone";
   char* other = take(*device_, kBlock);
   EXPECT_NE(other, block);
-  EXPECT_EQ(device_->memory().allocations, parked.allocations) << "no new memory for the second block";
+  EXPECT_EQ(device_->memory().allocations, parked.allocations)
+      << "no new memory for the second block";
   std::memset(other, 2, kBlock);
   device_->free(other, kBlock, nullptr);
   ASSERT_TRUE(device_->unpark(block, kBlock, nullptr).ok());
@@ -279,7 +292,8 @@ TEST_F(ParkingMove, APlainMoveWouldLoseItsAddressesToThoseThreads) {
     char* away = map_pages(kBytes, false);
     ASSERT_NE(mremap(home, kBytes, kBytes, MREMAP_MAYMOVE | MREMAP_FIXED, away), MAP_FAILED);
     std::this_thread::sleep_for(std::chrono::microseconds(200));
-    void* back = mmap(home, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void* back =
+        mmap(home, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     taken = back == MAP_FAILED && errno == EEXIST;
     if (back != MAP_FAILED) munmap(back, kBytes);
     unmap_pages(away, kBytes);
@@ -323,7 +337,8 @@ class ParkingAndTheSystem : public ParkingMove {
     GTEST_SKIP() << "shadow memory is resident too";
 #endif
     std::string reason;
-    if (!resident_bytes(&reason) || !resident_mark(&reason) || !reset_resident_mark(&reason)) GTEST_SKIP() << reason;
+    if (!resident_bytes(&reason) || !resident_mark(&reason) || !reset_resident_mark(&reason))
+      GTEST_SKIP() << reason;
   }
   // Per-CPU and per-thread counters of the kernel, the stack, gtest's strings.
   static constexpr double kSlack = 1.0 * MiB;
@@ -332,8 +347,8 @@ class ParkingAndTheSystem : public ParkingMove {
 TEST_F(ParkingAndTheSystem, AgreesOnReservedBytes) {
   const double base = static_cast<double>(*resident_bytes());
   const auto expect_agreement = [&](const char* when) {
-    EXPECT_NEAR(static_cast<double>(*resident_bytes()) - base, static_cast<double>(device_->memory().reserved_bytes),
-                kSlack)
+    EXPECT_NEAR(static_cast<double>(*resident_bytes()) - base,
+                static_cast<double>(device_->memory().reserved_bytes), kSlack)
         << when;
   };
   char* a = take(*device_, kBlock);
@@ -360,8 +375,8 @@ TEST_F(ParkingAndTheSystem, AgreesOnReservedBytes) {
 }
 
 TEST_F(ParkingAndTheSystem, TheHighWaterMarkOfAStepIsThePeakOfTheReservedBytes) {
-  // 8 outputs are discarded one after the other and refilled in reverse, while one consumer runs at a time: without
-  // parking 9 blocks are resident, with it 2.
+  // 8 outputs are discarded one after the other and refilled in reverse, while one consumer runs at
+  // a time: without parking 9 blocks are resident, with it 2.
   constexpr size_t kLayers = 8;
   const auto step = [&] {
     std::vector<char*> outputs;

@@ -1,4 +1,5 @@
-// src/device/poison.h: marks memory as (in)accessible for AddressSanitizer and valgrind; nothing without them.
+// src/device/poison.h: marks memory as (in)accessible for AddressSanitizer and valgrind; nothing
+// without them.
 #pragma once
 
 #include <cstddef>

@@ -13,10 +13,10 @@ struct SmallBlocks::Slab {
   static constexpr size_t kWords = kSlab / 256 / 64;
   Slab* previous;
   Slab* next;
-  uint32_t index;      // its class
-  uint32_t live;       // blocks handed out
-  uint32_t capacity;   // blocks it has
-  uint32_t first_word; // no word before this one has a free block
+  uint32_t index;       // its class
+  uint32_t live;        // blocks handed out
+  uint32_t capacity;    // blocks it has
+  uint32_t first_word;  // no word before this one has a free block
   uint64_t free_blocks[kWords];
 };
 
@@ -26,7 +26,8 @@ constexpr size_t kHeader = 768;  // a multiple of the block alignment, so every 
 
 size_t SmallBlocks::class_of(size_t bytes) {
   if (bytes <= 1024) return (bytes + 255) / 256 - 1;
-  const size_t doubling = static_cast<size_t>(std::bit_width(bytes - 1)) - 11;  // 0 for (1024, 2048]
+  const size_t doubling =
+      static_cast<size_t>(std::bit_width(bytes - 1)) - 11;  // 0 for (1024, 2048]
   const size_t step = size_t{256} << doubling;
   return 4 + doubling * 4 + (bytes - (size_t{1024} << doubling) + step - 1) / step - 1;
 }
@@ -37,7 +38,9 @@ size_t SmallBlocks::class_bytes(size_t index) {
   return (size_t{1024} << doubling) + ((index - 4) % 4 + 1) * (size_t{256} << doubling);
 }
 
-size_t SmallBlocks::rounded(size_t bytes) { return class_bytes(class_of(bytes)); }
+size_t SmallBlocks::rounded(size_t bytes) {
+  return class_bytes(class_of(bytes));
+}
 
 SmallBlocks::~SmallBlocks() {
   for (Slab* slab : slabs_) {
@@ -47,8 +50,10 @@ SmallBlocks::~SmallBlocks() {
 }
 
 void SmallBlocks::unlink(Slab* slab, Slab** list) {
-  if (slab->previous) slab->previous->next = slab->next;
-  else *list = slab->next;
+  if (slab->previous)
+    slab->previous->next = slab->next;
+  else
+    *list = slab->next;
   if (slab->next) slab->next->previous = slab->previous;
   slab->previous = slab->next = nullptr;
 }
@@ -115,7 +120,8 @@ bool SmallBlocks::free(void* pointer, size_t bytes) {
   const size_t index = class_of(bytes);
   const size_t offset = address - reinterpret_cast<uintptr_t>(slab) - kHeader;
   const size_t block = offset / class_bytes(index);
-  if (slab->index != index || offset % class_bytes(index) != 0 || block >= slab->capacity) return false;
+  if (slab->index != index || offset % class_bytes(index) != 0 || block >= slab->capacity)
+    return false;
   const uint64_t bit = uint64_t{1} << (block % 64);
   if (slab->free_blocks[block / 64] & bit) return false;
   poison_range(pointer, class_bytes(index));

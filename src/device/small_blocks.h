@@ -8,8 +8,9 @@
 
 namespace rc {
 
-// Not thread-safe: the device holds its lock. Every block is aligned to 256 bytes. The bookkeeping stands in the first
-// bytes of each slab, so allocate and free never touch the heap; only a new slab does.
+// Not thread-safe: the device holds its lock. Every block is aligned to 256 bytes. The bookkeeping
+// stands in the first bytes of each slab, so allocate and free never touch the heap; only a new
+// slab does.
 class SmallBlocks {
  public:
   static constexpr size_t kLargest = size_t{64} << 10;
