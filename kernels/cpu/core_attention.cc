@@ -34,7 +34,7 @@ HWY_INLINE void all_scores(const cpu::AttentionTile& t, int64_t seen, float* sco
 HWY_INLINE void probabilities(float* row, int64_t seen, int64_t n, float scale) {
   const float max = row_max<F32>(row, seen, scale);
   const float sum = exp_row<F32>(row, row, seen, scale, max);
-  scale_to<F32>(row, row, seen, seen > 0 ? 1.0f / sum : 0.0f, false);
+  scale_to<F32>(row, row, seen, seen > 0 ? 1.0f / sum : 0.0f);
   std::fill(row + seen, row + n, 0.0f);
 }
 
@@ -51,7 +51,7 @@ HWY_INLINE void weighted_values(const cpu::AttentionTile& t, int64_t seen, const
   }
   for (int64_t r = 0; r < t.rows; ++r) {
     T* o = static_cast<T*>(t.o->data) + t.o_at(t.row + r);
-    scale_to<IO>(sums + r * ldc, o, E, 1.0f, false);
+    scale_to<IO>(sums + r * ldc, o, E, 1.0f);
   }
 }
 
@@ -70,7 +70,7 @@ void core_attention_tile(const cpu::AttentionTile& t) {
       const Tensor& probs = *t.saved;
       T* out = static_cast<T*>(probs.data) + t.batch * probs.stride[0] + t.head * probs.stride[1] +
                s * probs.stride[2];
-      scale_to<IO>(row, out, S, 1.0f, false);
+      scale_to<IO>(row, out, S, 1.0f);
     }
     if (t.dropout && t.o->data) drop_row(*t.dropout, t.element(s), t.seen(s), row);
   }

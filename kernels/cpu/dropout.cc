@@ -19,17 +19,16 @@ HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int
   constexpr int64_t kWords = 512;
   HWY_ALIGN uint32_t words[kWords + HWY_MAX_BYTES];
   const int64_t N = lanes();
+  VF x0, x1;
   for (int64_t done = 0; done < n; done += kWords) {
     const int64_t part = n - done < kWords ? n - done : kWords;
     const uint32_t* w = words + fill_words(philox, first + done, part, words);
-    int64_t i = 0;
-    for (; i + N <= part; i += N) {
-      IO::store(keep(IO::load(x + done + i), hn::LoadU(DU(), w + i), threshold, scale), y + done + i);
-    }
-    if (i < part) {
-      store_part<IO>(keep(load_part<IO>(x + done + i, part - i), hn::LoadU(DU(), w + i), threshold,
-                          scale),
-                     y + done + i, part - i);
+    for (int64_t i = 0; i < part; i += 2 * N) {
+      const int64_t k = part - i < 2 * N ? part - i : 2 * N;
+      VU w0 = hn::LoadU(DU(), w + i), w1 = hn::LoadU(DU(), w + i + N);
+      IO::order(w0, w1);
+      load2_part<IO>(x + done + i, k, x0, x1);
+      store2_part<IO>(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + done + i, k);
     }
   }
 }
@@ -43,21 +42,24 @@ void dropout_slice(const cpu::Slice& s) {
   const PhiloxVectors philox(rule.record);
   const VU threshold = hn::Set(DU(), rule.threshold);
   const VF scale = hn::Set(DF(), rule.scale);
-  const int64_t N = lanes();
-  int64_t i = 0;
-  const bool stream = s.stream && stream_head<IO>(y, s.n) == 0;
+  const int64_t N2 = 2 * lanes();
+  // A head of a multiple of 4 elements keeps counters whole.
+  int64_t i = s.stream ? stream_head<IO>(y, s.n) : -1;
+  const bool stream = i >= 0 && i % 4 == 0 && s.first % 4 == 0;
+  if (!stream) i = 0;
+  dropout_buffered<IO>(x, y, i, s.first, philox, threshold, scale);
   if (s.first % 4 == 0) {
-    for (; i + 2 * N <= s.n; i += 2 * N) {
-      VU w0, w1;
+    VF x0, x1;
+    VU w0, w1;
+    for (; i + N2 <= s.n; i += N2) {
       philox.words(static_cast<uint64_t>(s.first + i), w0, w1);
-      const VF y0 = keep(IO::load(x + i), w0, threshold, scale);
-      const VF y1 = keep(IO::load(x + i + N), w1, threshold, scale);
+      IO::order(w0, w1);
+      IO::load2(x + i, x0, x1);
       if (stream) {
-        IO::stream(y0, y + i);
-        IO::stream(y1, y + i + N);
+        prefetch2(x + i + kPrefetchBytes / sizeof(T));
+        IO::stream2(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + i);
       } else {
-        IO::store(y0, y + i);
-        IO::store(y1, y + i + N);
+        IO::store2(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + i);
       }
     }
     if (stream) hwy::FlushStream();

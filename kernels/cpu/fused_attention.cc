@@ -35,18 +35,21 @@ HWY_INLINE float exp_one(float x) {
 // Scores of one query against `n` keys of which it sees `seen`: to weights, in place.
 HWY_INLINE void absorb_row(RunningSoftmax& state, int64_t r, float* scores, int64_t seen, int64_t n,
                            float scale, int64_t width) {
-  std::fill(scores + seen, scores + n, 0.0f);
-  if (seen == 0) return;
+  if (seen == 0) {
+    std::fill(scores, scores + n, 0.0f);
+    return;
+  }
   const float before = state.max[r];
   const float max = std::max(before, row_max<F32>(scores, seen, scale));
   const float sum = exp_row<F32>(scores, scores, seen, scale, max);
+  std::fill(scores + seen, scores + n, 0.0f);
   if (max != before) {
     // The first tile finds sum 0 and outputs not yet written.
     const float shrink = exp_one(before - max);
     state.sum[r] *= shrink;
     if (before > -std::numeric_limits<float>::infinity()) {
       float* out = state.out + r * state.stride;
-      scale_to<F32>(out, out, width, shrink, false);
+      scale_to<F32>(out, out, width, shrink);
     }
     state.max[r] = max;
   }
@@ -66,7 +69,7 @@ HWY_INLINE void finish(const cpu::AttentionTile& t, const RunningSoftmax& state)
     }
     if (!t.o->data) continue;
     T* o = static_cast<T*>(t.o->data) + t.o_at(s);
-    scale_to<IO>(state.out + r * state.stride, o, t.v->shape[3], any ? 1.0f / state.sum[r] : 0.0f, false);
+    scale_to<IO>(state.out + r * state.stride, o, t.v->shape[3], any ? 1.0f / state.sum[r] : 0.0f);
   }
 }
 

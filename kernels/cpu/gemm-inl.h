@@ -58,14 +58,6 @@ HWY_INLINE void pack_a(const typename IO::T* a, int64_t stride, int64_t m, int64
   }
 }
 
-HWY_INLINE float widen_one(float v) { return v; }
-HWY_INLINE float widen_one(uint16_t v) {
-  const uint32_t bits = static_cast<uint32_t>(v) << 16;
-  float f;
-  std::memcpy(&f, &bits, sizeof(f));
-  return f;
-}
-
 // B from k rows of n elements (row p is B's row p).
 template <class IO>
 HWY_INLINE void pack_b(const typename IO::T* b, int64_t stride, int64_t k, int64_t n, float* dst) {

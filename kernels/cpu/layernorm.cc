@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "kernels/cpu/norm.h"
-#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,41 +18,19 @@ namespace rc {
 namespace HWY_NAMESPACE {
 
 // y = (x - mean) * rstd, then * gamma and + beta where present.
-template <class IO, bool kGamma, bool kBeta>
-HWY_INLINE void normalise_row(const typename IO::T* x, typename IO::T* y, int64_t n, float mean,
-                              float rstd, const float* gamma, const float* beta, bool stream) {
-  const VF m = hn::Set(DF(), mean), r = hn::Set(DF(), rstd);
-  const int64_t N = lanes();
-  const auto apply = [&](VF v, VF g, VF b) HWY_ATTR {
-    v = hn::Mul(hn::Sub(v, m), r);
-    if (kGamma && kBeta) return hn::MulAdd(v, g, b);
-    if (kGamma) return hn::Mul(v, g);
-    if (kBeta) return hn::Add(v, b);
+template <bool kGamma, bool kBeta>
+struct Normalise {
+  VF mean, rstd;
+  const float* gamma;
+  const float* beta;
+  HWY_INLINE VF operator()(VF x, int64_t i) const {
+    const VF v = hn::Mul(hn::Sub(x, mean), rstd);
+    if constexpr (kGamma && kBeta) return hn::MulAdd(v, F32::load(gamma + i), F32::load(beta + i));
+    if constexpr (kGamma) return hn::Mul(v, F32::load(gamma + i));
+    if constexpr (kBeta) return hn::Add(v, F32::load(beta + i));
     return v;
-  };
-  const auto part = [&](int64_t i, int64_t k) HWY_ATTR {
-    const VF g = kGamma ? load_part<F32>(gamma + i, k) : m;
-    const VF b = kBeta ? load_part<F32>(beta + i, k) : m;
-    store_part<IO>(apply(load_part<IO>(x + i, k), g, b), y + i, k);
-  };
-  int64_t i = 0;
-  const int64_t head = stream ? stream_head<IO>(y, n) : -1;
-  if (head > 0) part(0, head);
-  if (head >= 0) {
-    for (i = head; i + N <= n; i += N) {
-      const VF g = kGamma ? F32::load(gamma + i) : m;
-      const VF b = kBeta ? F32::load(beta + i) : m;
-      IO::stream(apply(IO::load(x + i), g, b), y + i);
-    }
-  } else {
-    for (; i + N <= n; i += N) {
-      const VF g = kGamma ? F32::load(gamma + i) : m;
-      const VF b = kBeta ? F32::load(beta + i) : m;
-      IO::store(apply(IO::load(x + i), g, b), y + i);
-    }
   }
-  if (i < n) part(i, n - i);
-}
+};
 
 template <class IO, bool kGamma, bool kBeta>
 HWY_INLINE void layernorm_block(const cpu::NormRows& a, const float* gamma, const float* beta) {
@@ -69,7 +46,9 @@ HWY_INLINE void layernorm_block(const cpu::NormRows& a, const float* gamma, cons
     if (a.rstd) a.rstd[row] = rstd;
     if (!a.y->data) continue;
     T* y = static_cast<T*>(a.y->data) + a.y->row_offset(row);
-    normalise_row<IO, kGamma, kBeta>(x, y, n, mean, rstd, gamma, beta, a.stream);
+    const T* next = static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
+    const Normalise<kGamma, kBeta> f{hn::Set(DF(), mean), hn::Set(DF(), rstd), gamma, beta};
+    finish_row<IO>(x, y, n, a.stream, next, f);
   }
   if (a.stream) hwy::FlushStream();
 }
@@ -77,19 +56,8 @@ HWY_INLINE void layernorm_block(const cpu::NormRows& a, const float* gamma, cons
 template <class IO>
 void layernorm_rows(const cpu::NormRows& a) {
   const int64_t n = a.x->cols();
-  const float* gamma = static_cast<const float*>(a.gamma);
-  const float* beta = static_cast<const float*>(a.beta);
-  if (gamma && (!a.gamma_f32 || a.gamma_plus != 0)) {
-    float* wide = cpu::scratch<0>(n);
-    a.gamma_f32 ? widen<F32>(gamma, wide, n, a.gamma_plus)
-                : widen<BF16>(static_cast<const uint16_t*>(a.gamma), wide, n, a.gamma_plus);
-    gamma = wide;
-  }
-  if (beta && !a.beta_f32) {
-    float* wide = cpu::scratch<1>(n);
-    widen<BF16>(static_cast<const uint16_t*>(a.beta), wide, n, 0.0f);
-    beta = wide;
-  }
+  const float* gamma = row_param<IO, 0>(a.gamma, a.gamma_f32, n, a.gamma_plus);
+  const float* beta = row_param<IO, 1>(a.beta, a.beta_f32, n, 0.0f);
   if (gamma) {
     beta ? layernorm_block<IO, true, true>(a, gamma, beta)
          : layernorm_block<IO, true, false>(a, gamma, beta);

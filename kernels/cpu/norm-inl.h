@@ -6,29 +6,41 @@
 #define RC_KERNELS_CPU_NORM_INL_H
 #endif
 
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
-// Sum over a row of f(x), in an order fixed by n alone: four partial sums per lane, then a tree.
-// The lanes beyond n in the last vector are cleared after f, which need not map 0 to 0.
+// Sum over a row of what f adds, in an order fixed by n alone: four partial sums per lane, then a
+// tree. The lanes beyond n in the last pair are cleared after f, which need not map 0 to 0.
 template <class IO, class F>
 HWY_INLINE float row_sum(const typename IO::T* x, int64_t n, F f) {
-  const int64_t N = lanes();
-  VF s0 = hn::Zero(DF()), s1 = s0, s2 = s0, s3 = s0;
+  const int64_t N2 = 2 * lanes();
+  VF s0 = hn::Zero(DF()), s1 = s0, s2 = s0, s3 = s0, a, b;
   int64_t i = 0;
-  for (; i + 4 * N <= n; i += 4 * N) {
-    s0 = f(s0, IO::load(x + i));
-    s1 = f(s1, IO::load(x + i + N));
-    s2 = f(s2, IO::load(x + i + 2 * N));
-    s3 = f(s3, IO::load(x + i + 3 * N));
+  for (; i + 2 * N2 <= n; i += 2 * N2) {
+    IO::load2(x + i, a, b);
+    s0 = f(s0, a);
+    s1 = f(s1, b);
+    IO::load2(x + i + N2, a, b);
+    s2 = f(s2, a);
+    s3 = f(s3, b);
   }
-  for (; i + N <= n; i += N) s0 = f(s0, IO::load(x + i));
+  for (; i + N2 <= n; i += N2) {
+    IO::load2(x + i, a, b);
+    s0 = f(s0, a);
+    s1 = f(s1, b);
+  }
   if (i < n) {
-    const VF last = f(hn::Zero(DF()), load_part<IO>(x + i, n - i));
-    s1 = hn::Add(s1, hn::IfThenElseZero(hn::FirstN(DF(), static_cast<size_t>(n - i)), last));
+    int64_t na, nb;
+    IO::counts(n - i, na, nb);
+    load2_part<IO>(x + i, n - i, a, b);
+    a = hn::IfThenElseZero(hn::FirstN(DF(), static_cast<size_t>(na)), f(hn::Zero(DF()), a));
+    b = hn::IfThenElseZero(hn::FirstN(DF(), static_cast<size_t>(nb)), f(hn::Zero(DF()), b));
+    s2 = hn::Add(s2, a);
+    s3 = hn::Add(s3, b);
   }
   const VF sum = hn::Add(hn::Add(s0, s1), hn::Add(s2, s3));
   return hn::GetLane(hn::SumOfLanes(DF(), sum));
@@ -48,14 +60,61 @@ struct CentredSquareSum {
   }
 };
 
-// gamma as float32, with 1 added where it is stored as gamma - 1.
-template <class IO>
-HWY_INLINE void widen(const typename IO::T* in, float* out, int64_t n, float plus) {
-  const VF offset = hn::Set(DF(), plus);
+// A parameter as float32 plus `plus`, in pairs of the order of X, the type of the row it scales.
+// `out` has room for n up to the next multiple of 2 * lanes().
+template <class X, class P>
+HWY_INLINE void widen_param(const typename P::T* in, int64_t n, float plus, float* out) {
   const int64_t N = lanes();
+  const VF offset = hn::Set(DF(), plus);
+  for (int64_t i = 0; i < n; i += 2 * N) {
+    HWY_ALIGN float natural[2 * kMaxLanes] = {};
+    const int64_t k = n - i < 2 * N ? n - i : 2 * N;
+    for (int64_t j = 0; j < k; ++j) natural[j] = widen_one(in[i + j]);
+    VU a = hn::BitCast(DU(), hn::Load(DF(), natural)), b = hn::BitCast(DU(), hn::LoadU(DF(), natural + N));
+    X::order(a, b);
+    F32::store(hn::Add(hn::BitCast(DF(), a), offset), out + i);
+    F32::store(hn::Add(hn::BitCast(DF(), b), offset), out + i + N);
+  }
+}
+
+// gamma or beta in the form that finish_row reads, in the scratch of the given slot.
+template <class X, int kSlot>
+HWY_INLINE const float* row_param(const void* p, bool f32, int64_t n, float plus) {
+  if (!p) return nullptr;
+  float* wide = cpu::scratch<kSlot>(n + 2 * lanes());
+  if (f32) {
+    widen_param<X, F32>(static_cast<const float*>(p), n, plus, wide);
+  } else {
+    widen_param<X, BF16>(static_cast<const uint16_t*>(p), n, plus, wide);
+  }
+  return wide;
+}
+
+// y = f(x, i) per vector, where f reads its parameters at pair offset i. Meanwhile the next row is
+// fetched: three passes over a row leave the memory idle otherwise (measured 0.65 of memcpy).
+template <class IO, class F>
+HWY_INLINE void finish_row(const typename IO::T* x, typename IO::T* y, int64_t n, bool stream,
+                           const typename IO::T* next, F f) {
+  const int64_t N = lanes();
+  VF a, b;
   int64_t i = 0;
-  for (; i + N <= n; i += N) F32::store(hn::Add(IO::load(in + i), offset), out + i);
-  if (i < n) store_part<F32>(hn::Add(load_part<IO>(in + i, n - i), offset), out + i, n - i);
+  if (stream && stream_head<IO>(y, n) == 0) {
+    for (; i + 2 * N <= n; i += 2 * N) {
+      prefetch2(next + i);
+      IO::load2(x + i, a, b);
+      IO::stream2(f(a, i), f(b, i + N), y + i);
+    }
+  } else {
+    for (; i + 2 * N <= n; i += 2 * N) {
+      prefetch2(next + i);
+      IO::load2(x + i, a, b);
+      IO::store2(f(a, i), f(b, i + N), y + i);
+    }
+  }
+  if (i < n) {
+    load2_part<IO>(x + i, n - i, a, b);
+    store2_part<IO>(f(a, i), f(b, i + N), y + i, n - i);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -78,7 +78,7 @@ class PhiloxVectors {
 };
 #endif
 
-// words[0 .. n) of elements first ... first + n; `words` has room for n + 3 + 2 * lanes() more.
+// words[0 .. n) of elements first ... first + n; `words` has room for 3 + 2 * lanes() more.
 // Returns where element `first` stands in `words` (0 to 3: a counter's words come together).
 HWY_INLINE int64_t fill_words(const PhiloxVectors& philox, int64_t first, int64_t n,
                               uint32_t* words) {

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/cpu/norm.h"
-#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,46 +16,22 @@ HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
-template <class IO, bool kGamma>
-HWY_INLINE void scale_row(const typename IO::T* x, typename IO::T* y, int64_t n, float rstd,
-                          const float* gamma, bool stream) {
-  const VF r = hn::Set(DF(), rstd);
-  const int64_t N = lanes();
-  const auto apply = [&](VF v, VF g) HWY_ATTR {
-    v = hn::Mul(v, r);
-    return kGamma ? hn::Mul(v, g) : v;
-  };
-  const auto part = [&](int64_t i, int64_t k) HWY_ATTR {
-    const VF g = kGamma ? load_part<F32>(gamma + i, k) : r;
-    store_part<IO>(apply(load_part<IO>(x + i, k), g), y + i, k);
-  };
-  int64_t i = 0;
-  const int64_t head = stream ? stream_head<IO>(y, n) : -1;
-  if (head > 0) part(0, head);
-  if (head >= 0) {
-    for (i = head; i + N <= n; i += N) {
-      IO::stream(apply(IO::load(x + i), kGamma ? F32::load(gamma + i) : r), y + i);
-    }
-  } else {
-    for (; i + N <= n; i += N) {
-      IO::store(apply(IO::load(x + i), kGamma ? F32::load(gamma + i) : r), y + i);
-    }
+template <bool kGamma>
+struct ScaleRow {
+  VF rstd;
+  const float* gamma;
+  HWY_INLINE VF operator()(VF x, int64_t i) const {
+    const VF v = hn::Mul(x, rstd);
+    if constexpr (kGamma) return hn::Mul(v, F32::load(gamma + i));
+    return v;
   }
-  if (i < n) part(i, n - i);
-}
+};
 
-template <class IO>
-void rmsnorm_rows(const cpu::NormRows& a) {
+template <class IO, bool kGamma>
+HWY_INLINE void rmsnorm_block(const cpu::NormRows& a, const float* gamma) {
   using T = typename IO::T;
   const int64_t n = a.x->cols();
   const float inverse_n = 1.0f / static_cast<float>(n > 0 ? n : 1);
-  const float* gamma = static_cast<const float*>(a.gamma);
-  if (gamma && (!a.gamma_f32 || a.gamma_plus != 0)) {
-    float* wide = cpu::scratch<0>(n);
-    a.gamma_f32 ? widen<F32>(gamma, wide, n, a.gamma_plus)
-                : widen<BF16>(static_cast<const uint16_t*>(a.gamma), wide, n, a.gamma_plus);
-    gamma = wide;
-  }
   for (int64_t row = a.begin; row < a.end; ++row) {
     const T* x = static_cast<const T*>(a.x->data) + a.x->row_offset(row);
     const float mean_square = row_sum<IO>(x, n, SquareSum()) * inverse_n;
@@ -64,10 +39,16 @@ void rmsnorm_rows(const cpu::NormRows& a) {
     if (a.rstd) a.rstd[row] = rstd;
     if (!a.y->data) continue;
     T* y = static_cast<T*>(a.y->data) + a.y->row_offset(row);
-    gamma ? scale_row<IO, true>(x, y, n, rstd, gamma, a.stream)
-          : scale_row<IO, false>(x, y, n, rstd, gamma, a.stream);
+    const T* next = static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
+    finish_row<IO>(x, y, n, a.stream, next, ScaleRow<kGamma>{hn::Set(DF(), rstd), gamma});
   }
   if (a.stream) hwy::FlushStream();
+}
+
+template <class IO>
+void rmsnorm_rows(const cpu::NormRows& a) {
+  const float* gamma = row_param<IO, 0>(a.gamma, a.gamma_f32, a.x->cols(), a.gamma_plus);
+  gamma ? rmsnorm_block<IO, true>(a, gamma) : rmsnorm_block<IO, false>(a, gamma);
 }
 
 void rmsnorm_f32(const cpu::NormRows& a) { rmsnorm_rows<F32>(a); }

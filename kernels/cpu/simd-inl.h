@@ -14,6 +14,7 @@
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "kernels/arith/bf16.h"
 #include "kernels/arith/hd.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -52,94 +53,182 @@ struct VectorMath {
 
 #include "kernels/arith/formulas-inl.h"
 
+// How numbers are loaded and stored. Row kernels work on pairs of vectors, 2 * lanes() elements at a
+// time, whose order inside the pair is the type's own: natural for float32; even elements, then odd
+// ones for bfloat16, where widening then takes one shift or mask, and narrowing no lane crossing.
 struct F32 {
   using T = float;
+  static constexpr bool kNaturalOrder = true;
   static HWY_INLINE VF load(const T* p) { return hn::LoadU(DF(), p); }
   static HWY_INLINE void store(VF v, T* p) { hn::StoreU(v, DF(), p); }
-  static HWY_INLINE void stream(VF v, T* p) { hn::Stream(v, DF(), p); }
+  static HWY_INLINE void load2(const T* p, VF& a, VF& b) {
+    a = load(p);
+    b = load(p + lanes());
+  }
+  static HWY_INLINE void store2(VF a, VF b, T* p) {
+    store(a, p);
+    store(b, p + lanes());
+  }
+  static HWY_INLINE void stream2(VF a, VF b, T* p) {
+    hn::Stream(a, DF(), p);
+    hn::Stream(b, DF(), p + lanes());
+  }
+  // Of the first n elements of a pair, how many lie in each vector.
+  static HWY_INLINE void counts(int64_t n, int64_t& a, int64_t& b) {
+    a = n < lanes() ? n : lanes();
+    b = n - a;
+  }
+  // Per-element words in natural order, to this order.
+  static HWY_INLINE void order(VU&, VU&) {}
 };
 
 struct BF16 {
   using T = uint16_t;
+  static constexpr bool kNaturalOrder = false;
+  using DW = hn::Repartition<uint16_t, DU>;
   static HWY_INLINE VF load(const T* p) {
     const VU wide = hn::PromoteTo(DU(), hn::LoadU(DH(), p));
     return hn::BitCast(DF(), hn::ShiftLeft<16>(wide));
   }
-  // Round to nearest even; a NaN keeps its sign and upper payload and is quiet (arith/bf16.h).
-  static HWY_INLINE hn::Vec<DH> narrow(VF v) {
+  static HWY_INLINE void store(VF v, T* p) {
+    hn::StoreU(hn::DemoteTo(DH(), hn::BitCast(DI(), hn::ShiftRight<16>(round(v)))), DH(), p);
+  }
+#if HWY_TARGET == HWY_SCALAR
+  static HWY_INLINE void load2(const T* p, VF& a, VF& b) {
+    a = load(p);
+    b = load(p + 1);
+  }
+  static HWY_INLINE void store2(VF a, VF b, T* p) {
+    store(a, p);
+    store(b, p + 1);
+  }
+  static HWY_INLINE void stream2(VF a, VF b, T* p) { store2(a, b, p); }
+  static HWY_INLINE void order(VU&, VU&) {}
+#else
+  static HWY_INLINE void load2(const T* p, VF& a, VF& b) {
+    const VU both = hn::BitCast(DU(), hn::LoadU(DW(), p));
+    a = hn::BitCast(DF(), hn::ShiftLeft<16>(both));
+    b = hn::BitCast(DF(), hn::And(both, hn::Set(DU(), 0xFFFF0000u)));
+  }
+  static HWY_INLINE void store2(VF a, VF b, T* p) { hn::StoreU(join(a, b), DW(), p); }
+  static HWY_INLINE void stream2(VF a, VF b, T* p) { hn::Stream(join(a, b), DW(), p); }
+  static HWY_INLINE void order(VU& a, VU& b) {
+    const VU even = hn::ConcatEven(DU(), b, a);
+    b = hn::ConcatOdd(DU(), b, a);
+    a = even;
+  }
+#endif
+  static HWY_INLINE void counts(int64_t n, int64_t& a, int64_t& b) {
+    a = (n + 1) / 2;
+    b = n / 2;
+  }
+
+ private:
+  // The upper 16 bits are the bfloat16: nearest, ties to even; a NaN keeps its sign and upper
+  // payload and is quiet (arith/bf16.h).
+  static HWY_INLINE VU round(VF v) {
     const VU bits = hn::BitCast(DU(), v);
-    const VU odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(DU(), 1u));
-    const VU rounded = hn::Add(hn::Add(bits, hn::Set(DU(), 0x7FFFu)), odd);
     const VU quiet = hn::Or(bits, hn::Set(DU(), 0x400000u));
-    const auto is_nan = hn::RebindMask(DU(), hn::IsNaN(v));
-    const VU chosen = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
-    return hn::DemoteTo(DH(), hn::BitCast(DI(), chosen));
+    return hn::IfThenElse(hn::RebindMask(DU(), hn::IsNaN(v)), quiet, round_number(bits));
   }
-  static HWY_INLINE void store(VF v, T* p) { hn::StoreU(narrow(v), DH(), p); }
-  // Highway's Stream writes whole 16-byte vectors even for the half vector of a 128-bit target.
-  static HWY_INLINE void stream(VF v, T* p) {
-    if (hn::Lanes(DH()) * sizeof(T) < 16) {
-      store(v, p);
-    } else {
-      hn::Stream(narrow(v), DH(), p);
-    }
+  static HWY_INLINE VU round_number(VU bits) {
+    const VU odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(DU(), 1u));
+    return hn::Add(hn::Add(bits, hn::Set(DU(), 0x7FFFu)), odd);
   }
+#if HWY_TARGET != HWY_SCALAR
+  static HWY_INLINE hn::Vec<DW> join(VF a, VF b) {
+    const VU ra = round(a), rb = round(b);
+    const VU upper = hn::And(rb, hn::Set(DU(), 0xFFFF0000u));
+    return hn::BitCast(DW(), hn::Or(hn::ShiftRight<16>(ra), upper));
+  }
+#endif
 };
+
+inline constexpr int64_t kPrefetchBytes = 2048;  // ahead of an element-wise loop
+inline constexpr size_t kMaxLanes = HWY_MAX_BYTES / sizeof(float);
+
+HWY_INLINE float widen_one(float v) { return v; }
+HWY_INLINE float widen_one(uint16_t v) { return bf16_to_f32(v); }
 
 template <class IO>
 HWY_INLINE VF load_part(const typename IO::T* p, int64_t n) {
-  HWY_ALIGN typename IO::T buffer[HWY_MAX_BYTES / sizeof(float)] = {};
+  HWY_ALIGN typename IO::T buffer[kMaxLanes] = {};
   std::memcpy(buffer, p, static_cast<size_t>(n) * sizeof(typename IO::T));
   return IO::load(buffer);
 }
 
 template <class IO>
 HWY_INLINE void store_part(VF v, typename IO::T* p, int64_t n) {
-  HWY_ALIGN typename IO::T buffer[HWY_MAX_BYTES / sizeof(float)];
+  HWY_ALIGN typename IO::T buffer[kMaxLanes];
   IO::store(v, buffer);
   std::memcpy(p, buffer, static_cast<size_t>(n) * sizeof(typename IO::T));
 }
 
-// Elements before p reaches the alignment that a streaming store needs, or -1 if it never does.
+template <class IO>
+HWY_INLINE void load2_part(const typename IO::T* p, int64_t n, VF& a, VF& b) {
+  HWY_ALIGN typename IO::T buffer[2 * kMaxLanes] = {};
+  std::memcpy(buffer, p, static_cast<size_t>(n) * sizeof(typename IO::T));
+  IO::load2(buffer, a, b);
+}
+
+template <class IO>
+HWY_INLINE void store2_part(VF a, VF b, typename IO::T* p, int64_t n) {
+  HWY_ALIGN typename IO::T buffer[2 * kMaxLanes];
+  IO::store2(a, b, buffer);
+  std::memcpy(p, buffer, static_cast<size_t>(n) * sizeof(typename IO::T));
+}
+
+// Elements before p has the alignment of a streaming store, at most n; -1 if it never has.
 template <class IO>
 HWY_INLINE int64_t stream_head(const typename IO::T* p, int64_t n) {
   const uintptr_t unit = sizeof(typename IO::T);
-  const uintptr_t vector = static_cast<uintptr_t>(lanes()) * unit;
+  const uintptr_t vector = static_cast<uintptr_t>(lanes()) * sizeof(float);
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
   if (address % unit != 0) return -1;
   const int64_t head = static_cast<int64_t>((vector - address % vector) % vector / unit);
   return head < n ? head : n;
 }
 
-// out[i] = f(in[i]) and out[i] = f(a[i], b[i]), with streaming stores if asked and possible.
+// Asks for the cache lines of p[0, 2 * lanes()), which may lie behind the end of a buffer.
+template <class T>
+HWY_INLINE void prefetch2(const T* p) {
+  const char* line = reinterpret_cast<const char*>(p);
+  const int64_t bytes = 2 * lanes() * static_cast<int64_t>(sizeof(T));
+  for (int64_t at = 0; at < bytes; at += 64) hwy::Prefetch(line + at);
+}
+
+// out[i] = f(a[i], b[i]), with streaming stores if asked and possible.
 template <class IO, class F>
 HWY_INLINE void map_vectors(const typename IO::T* a, const typename IO::T* b, typename IO::T* out,
                             int64_t n, bool stream, F f) {
-  const int64_t N = lanes();
+  const int64_t N2 = 2 * lanes();
+  VF a0, a1, b0, b1;
   int64_t i = 0;
   const int64_t head = stream ? stream_head<IO>(out, n) : -1;
+  const auto part = [&](int64_t k) HWY_ATTR {
+    load2_part<IO>(a + i, k, a0, a1);
+    load2_part<IO>(b + i, k, b0, b1);
+    store2_part<IO>(f(a0, b0), f(a1, b1), out + i, k);
+    i += k;
+  };
+  if (head > 0) part(head);
   if (head >= 0) {
-    if (head > 0) {
-      store_part<IO>(f(load_part<IO>(a, head), load_part<IO>(b, head)), out, head);
-      i = head;
+    for (; i + N2 <= n; i += N2) {
+      IO::load2(a + i, a0, a1);
+      IO::load2(b + i, b0, b1);
+      prefetch2(a + i + kPrefetchBytes / sizeof(typename IO::T));
+      if (b != a) prefetch2(b + i + kPrefetchBytes / sizeof(typename IO::T));
+      IO::stream2(f(a0, b0), f(a1, b1), out + i);
     }
-    for (; i + 2 * N <= n; i += 2 * N) {
-      const VF y0 = f(IO::load(a + i), IO::load(b + i));
-      const VF y1 = f(IO::load(a + i + N), IO::load(b + i + N));
-      IO::stream(y0, out + i);
-      IO::stream(y1, out + i + N);
-    }
+    hwy::FlushStream();
   } else {
-    for (; i + 2 * N <= n; i += 2 * N) {
-      const VF y0 = f(IO::load(a + i), IO::load(b + i));
-      const VF y1 = f(IO::load(a + i + N), IO::load(b + i + N));
-      IO::store(y0, out + i);
-      IO::store(y1, out + i + N);
+    for (; i + N2 <= n; i += N2) {
+      IO::load2(a + i, a0, a1);
+      IO::load2(b + i, b0, b1);
+      IO::store2(f(a0, b0), f(a1, b1), out + i);
     }
   }
-  for (; i + N <= n; i += N) IO::store(f(IO::load(a + i), IO::load(b + i)), out + i);
-  if (i < n) store_part<IO>(f(load_part<IO>(a + i, n - i), load_part<IO>(b + i, n - i)), out + i, n - i);
-  if (head >= 0) hwy::FlushStream();
+  if (i < n) part(n - i);
 }
 
 }  // namespace HWY_NAMESPACE
