@@ -192,19 +192,20 @@ void Packer::search() {
   while (!done() && nodes_left() > 0) {
     const int64_t wanted = next_height(int64_t(std::max(packing_.proven_bound, enough_)));
     const int64_t between = next_height(best_.height - (best_.height - wanted) / divisor);
-    above = above && between > wanted && between < best_.height;
-    const SearchOutcome outcome = search_at(search, above ? between : wanted, slice);
+    const bool room = options_.enough == 0 && wanted < between && between < best_.height;
+    above = above && room;
+    const int64_t target = above ? between : wanted;
+    const SearchOutcome outcome = search_at(search, target, slice);
     if (outcome == SearchOutcome::kInfeasible) {
-      const int64_t height = above ? between : wanted;
-      packing_.proven_bound = std::max(packing_.proven_bound, uint64_t(next_height(height + 1)));
+      packing_.proven_bound = std::max(packing_.proven_bound, uint64_t(next_height(target + 1)));
     } else if (outcome == SearchOutcome::kFound) {
       divisor = 2;
-    } else if (options_.enough > 0) {
-      slice *= 2;
+    } else if (room && !above) {
+      above = true;
     } else {
-      if (above) slice *= 2;
       if (above) divisor = std::min(2 * divisor, kNearestShare);
-      above = !above;
+      above = false;
+      slice *= 2;
     }
   }
 }

@@ -143,8 +143,8 @@ SearchOutcome CapacitySearch::run(int64_t capacity, SearchOrder order,
 }
 
 bool CapacitySearch::out_of_budget() {
+  if (nodes_ >= limits_.nodes) return true;
   ++nodes_;
-  if (nodes_ > limits_.nodes) return true;
   if (nodes_ % 32 != 0) return false;
   return std::chrono::steady_clock::now() > limits_.deadline;
 }
@@ -239,7 +239,7 @@ SearchOutcome CapacitySearch::branch(Range unplaced, SectionSpan sections, Key l
   SearchOutcome outcome = SearchOutcome::kInfeasible;
   for (const Candidate& candidate : candidates) {
     const size_t mark = trail_.size();
-    const bool covered = place(candidate.item, candidate.key.offset);
+    place(candidate.item, candidate.key.offset);
     outcome = SearchOutcome::kInfeasible;
     ++depth_;
     if (sections_fit(sections, candidate.item, candidate.key.offset)) {
@@ -251,7 +251,6 @@ SearchOutcome CapacitySearch::branch(Range unplaced, SectionSpan sections, Key l
     undo(mark);
     unplace(candidate.item);
     if (outcome != SearchOutcome::kInfeasible) break;
-    if (!covered && switches_.hatless) break;
     if (switches_.passed_bound && !pass_over(candidate.item, last.offset)) break;
   }
   undo(entry_mark);
@@ -360,8 +359,7 @@ void CapacitySearch::mark_dirty(int32_t section) {
   dirty_.push_back(section);
 }
 
-// Returns whether an unplaced item conflicts with the item, hence lies above it in the end.
-bool CapacitySearch::place(int32_t item, int64_t offset) {
+void CapacitySearch::place(int32_t item, int64_t offset) {
   const int64_t top = offset + sections_.items[item].padded;
   placed_[item] = 1;
   solution_[item] = offset;
@@ -371,11 +369,9 @@ bool CapacitySearch::place(int32_t item, int64_t offset) {
       mark_dirty(s);
     }
   }
-  bool covered = false;
   for (int32_t c = conflict_start_[item]; c < conflict_start_[item + 1]; ++c) {
     const int32_t other = conflicts_[c];
     if (placed_[other]) continue;
-    covered = true;
     const int64_t before = rest_[other], rest = rest_on(other, top);
     if (before >= rest) continue;
     set(rest_[other], rest);
@@ -386,7 +382,6 @@ bool CapacitySearch::place(int32_t item, int64_t offset) {
     set(class_last_[lifetime_class_[item]], item);
   }
   refresh_floors();
-  return covered;
 }
 
 void CapacitySearch::raise(int32_t item, int64_t lower) {

@@ -21,7 +21,6 @@ namespace rc {
 struct SearchSwitches {
   bool section_bound = true;   // floor of a section + its unplaced bytes must fit
   bool dominance = true;       // never place above a spot in which an unplaced item fits entirely
-  bool hatless = true;         // nothing conflicts with the item any more: no other choice helps
   bool decomposition = true;   // stretches of time without a common unplaced item are independent
   bool stack_order = true;     // items of equal lifetime that touch lie in one fixed order
   bool passed_bound = true;    // an item that was passed over must be lifted by another one first
@@ -81,7 +80,7 @@ class CapacitySearch {
   void collect(Range unplaced, Key last, std::vector<Candidate>& candidates) const;
   bool out_of_stack_order(int32_t item) const;
   bool passed_items_fit(Range unplaced, SectionSpan sections, Key last);
-  bool place(int32_t item, int64_t offset);
+  void place(int32_t item, int64_t offset);
   bool pass_over(int32_t item, int64_t last_offset);
   void raise(int32_t item, int64_t lower);
   void refresh_floors();
