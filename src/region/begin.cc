@@ -1,0 +1,159 @@
+// src/region/begin.cc: opening a region: what nests it, what the policy says, what it captures.
+#include "src/region/context.h"
+
+namespace rc {
+namespace {
+
+// The ancestor whose replay this region is part of.
+Region* replaying_ancestor(Region* parent) {
+  while (parent && !parent->replaying) parent = parent->parent;
+  return parent;
+}
+
+void link_lists(Region* r) {
+  r->module_next = r->module->live;
+  if (r->module_next) r->module_next->module_prev = r;
+  r->module->live = r;
+  ++r->module->regions;
+  if (r->step) {
+    r->step_next = r->step->regions;
+    if (r->step_next) r->step_next->step_prev = r;
+    r->step->regions = r;
+    ++r->step->regions_begun;
+  }
+  if (r->parent) {
+    r->sibling_next = r->parent->children_head;
+    if (r->sibling_next) r->sibling_next->sibling_prev = r;
+    r->parent->children_head = r;
+  }
+}
+
+void set_up_slots(Region* r, bool by_policy) {
+  const size_t n = r->module->slots.size();
+  if (r->slots.size() < n) r->slots.resize(n);
+  r->n_slots = static_cast<uint32_t>(n);
+  for (size_t i = 0; i < n; ++i) {
+    r->slots[i].role = r->module->slots[i].role;
+    r->slots[i].plan = by_policy ? r->site_plan->slots[i] : SlotPlan();
+  }
+}
+
+void find_journal_entry(Region* r) {
+  r->entry.module = r->module;
+  r->entry.chunk = r->chunk;
+  r->entry.microbatch = r->microbatch;
+  r->reading = false;
+  if (Region* replaying = replaying_ancestor(r->parent)) {
+    if (JournalEntry* found = replaying->journal.next(r->module, r->chunk, r->microbatch)) {
+      r->entry.copy_from(*found, &r->context->storage);
+      r->reading = true;
+    }
+  }
+}
+
+// Tokens are taken without the lock; a failure drops those already taken.
+Status capture_states(Locked& lock, Region* r) {
+  const std::vector<rc_side_state>& states = r->module->states;
+  if (states.empty() || r->transient) return ok_status();
+  r->tokens.assign(states.size(), nullptr);
+  lock.unlock();
+  rc_status code = RC_OK;
+  size_t taken = 0;
+  for (; taken < states.size() && code >= 0; ++taken)
+    code = states[taken].capture(states[taken].user_data, reinterpret_cast<rc_context*>(r->context),
+                                 reinterpret_cast<rc_region*>(r), r->user_data, r->stream, &r->tokens[taken]);
+  if (code < 0) {
+    r->tokens[--taken] = nullptr;  // the failed one made none
+    for (size_t i = 0; i < taken; ++i)
+      if (states[i].drop && r->tokens[i]) states[i].drop(states[i].user_data, r->tokens[i]);
+    r->tokens.clear();
+  }
+  lock.relock();
+  if (code < 0)
+    return Status(code, format("states[%zu].capture", taken),
+                  format("capture of side state %zu of module '%s' failed with %d", taken,
+                         r->module->name.c_str(), static_cast<int>(code)));
+  return ok_status();
+}
+
+}  // namespace
+
+Region* recording_ancestor(const Region* r) {
+  if (!r->transient) return nullptr;
+  Region* parent = r->parent;
+  while (parent && parent->transient) parent = parent->parent;
+  return parent && parent->inside ? parent : nullptr;
+}
+
+Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
+  Context* context = lock.context();
+  Module* module = reinterpret_cast<Module*>(desc.module);
+  Region* parent = reinterpret_cast<Region*>(desc.parent);
+  Step* step = reinterpret_cast<Step*>(desc.step);
+  if (module->context != context) return Status(RC_E_HANDLE, "desc.module", "the module is of another context");
+  if (parent && parent->context != context)
+    return Status(RC_E_HANDLE, "desc.parent", "the parent is of another context");
+  if (parent && parent->state != RC_REGION_OPEN && !parent->replaying)
+    return Status(RC_E_STATE, "desc.parent", "the parent is neither open nor being replayed");
+  if (step && step->context != context) return Status(RC_E_HANDLE, "desc.step", "the step is of another context");
+  if (!step && parent) step = parent->step;
+
+  const rc_phase outer = step ? step->phase : RC_PHASE_FORWARD;
+  const bool in_replay = parent && (parent->replaying || parent->phase == RC_PHASE_REPLAY);
+  const bool transient =
+      outer == RC_PHASE_EVALUATION || (parent && !parent->replaying && (parent->transient || parent->inside));
+  const bool explicit_region = (desc.flags & RC_REGION_EXPLICIT) != 0;
+  const bool by_policy = !transient && (!in_replay || explicit_region);
+  const SitePlan& plan = module->plan(desc.chunk, desc.microbatch);
+  if ((desc.flags & RC_REGION_MAY_PASS) && module->states.empty() && !context->flag(RC_CONTEXT_PROFILE) &&
+      !transient && (plan.plain || !by_policy)) {
+    ++context->counts.passed;
+    *out = nullptr;
+    return Status::note(RC_PASS);
+  }
+
+  Region* r = context->new_region();
+  r->module = module;
+  r->step = step;
+  r->parent = parent;
+  r->state = RC_REGION_OPEN;
+  r->phase = in_replay ? RC_PHASE_REPLAY : outer;
+  r->transient = transient;
+  r->inside = by_policy && plan.inside;
+  r->chunk = desc.chunk;
+  r->microbatch = desc.microbatch;
+  r->handles = 1;
+  r->stream = desc.stream;
+  r->user_data = desc.user_data;
+  r->site_plan = &plan;
+  set_up_slots(r, by_policy);
+  find_journal_entry(r);
+  if (r->reading)
+    r->occurrence = r->entry.occurrence;
+  else
+    r->occurrence = desc.occurrence ? desc.occurrence
+                                    : module->next_occurrence(step ? step->serial : 0, desc.chunk, desc.microbatch);
+  r->entry.occurrence = r->occurrence;
+  link_lists(r);
+  if (transient && parent) {
+    parent->dropped_children = true;
+    if (Region* recorder = recording_ancestor(r)) {
+      recorder->dropped_children = true;
+      recorder->journal.append().copy_from(r->entry, &context->storage);
+      r->recorder_entry = recorder->journal.size() - 1;
+    }
+  }
+  ++module->counts.regions;
+  Status captured = capture_states(lock, r);
+  if (!captured.ok()) {
+    if (Region* recorder = recording_ancestor(r)) recorder->journal.remove_last(&context->storage, desc.stream);
+    region_release(lock, r, desc.stream);
+    return captured;
+  }
+  r->destroy = desc.destroy;
+  lock.trace(RC_EVENT_BEGIN, r, 0, 0);
+  *out = r;
+  return ok_status();
+}
+
+}  // namespace rc

@@ -1,0 +1,66 @@
+// src/region/digest.cc: verify mode: digests of what is dropped, compared with what replay brings back.
+#include <string_view>
+
+#include "src/region/context.h"
+
+namespace rc {
+namespace {
+
+// Waits until the content can be read by the host; device memory would be copied out here.
+Status settle(Region* r, const SlotState& s) {
+  Device& device = r->context->storage.device();
+  if (device.synchronous() || s.content != SlotState::kBlock) return ok_status();
+  for (int i = 0; i < s.block->n_streams; ++i) RC_TRY(device.synchronize(s.block->streams[i]));
+  return ok_status();
+}
+
+bool has_digest(const SlotState& s) {
+  return (s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT) && s.content == SlotState::kBlock && s.present();
+}
+
+const char* slot_bytes(const SlotState& s) { return static_cast<const char*>(s.block->data) + s.offset; }
+
+Status mismatch(const Region* r, uint32_t slot, uint64_t forward, uint64_t replay) {
+  return Status(RC_E_MISMATCH, r->def(slot).name,
+                format("replay of module '%s' (%s), layer %u, gave other bytes for slot '%s': digest %016llx, forward "
+                       "%016llx",
+                       r->module->name.c_str(), r->module->kind.c_str(), r->module->layer, r->def(slot).name.c_str(),
+                       static_cast<unsigned long long>(replay), static_cast<unsigned long long>(forward)));
+}
+
+}  // namespace
+
+uint64_t digest_bytes(const void* data, uint64_t bytes) {
+  return std::hash<std::string_view>{}(std::string_view(static_cast<const char*>(data), bytes));
+}
+
+Status region_digest(Locked&, Region* r) {
+  JournalEntry* sink = nullptr;
+  if (Region* recorder = recording_ancestor(r)) sink = &recorder->journal.at(r->recorder_entry);
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    SlotState& s = r->slots[i];
+    if (!has_digest(s)) continue;
+    RC_TRY(settle(r, s));
+    s.digest = digest_bytes(slot_bytes(s), s.meta.bytes());
+    s.digested = true;
+    if (sink) sink->digests.push_back({.slot = i, .digest = s.digest, .bytes = s.meta.bytes()});
+    if (!r->reading) continue;
+    // Begun again by a parent's replay: compare with what forward's instance had.
+    for (const DigestRecord& d : r->entry.digests)
+      if (d.slot == i && (d.digest != s.digest || d.bytes != s.meta.bytes())) return mismatch(r, i, d.digest, s.digest);
+  }
+  return ok_status();
+}
+
+Status region_check_digests(Locked&, Region* r) {
+  for (uint32_t slot : r->missing) {
+    SlotState& s = r->slots[slot];
+    if (!s.digested || !has_digest(s)) continue;
+    RC_TRY(settle(r, s));
+    const uint64_t digest = digest_bytes(slot_bytes(s), s.meta.bytes());
+    if (digest != s.digest) return mismatch(r, slot, s.digest, digest);
+  }
+  return ok_status();
+}
+
+}  // namespace rc

@@ -1,0 +1,61 @@
+// src/region/journal.h: what a forward drew and decided, so that replay draws and decides the same.
+//
+// A region has one entry of its own. A region that recomputes its inside also keeps the entries of the regions nested
+// in it, in the order of their begin: its replay begins them anew, and each finds its entry by (module, chunk,
+// microbatch) from a cursor on, so that an extra evaluation or a skipped branch does not shift the others.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "src/storage/storage.h"
+#include "src/storage/tensor_meta.h"
+
+namespace rc {
+
+class Module;
+
+struct RngRecord {
+  uint64_t offset = 0, blocks = 0;
+};
+
+struct DecisionRecord {
+  uint32_t slot = 0;
+  Block* block = nullptr;  // one ref and one hold
+  TensorMeta meta;
+};
+
+struct DigestRecord {
+  uint32_t slot = 0;
+  uint64_t digest = 0, bytes = 0;
+};
+
+struct JournalEntry {
+  const Module* module = nullptr;
+  uint32_t chunk = 0, microbatch = 0, occurrence = 0;
+  std::vector<RngRecord> rng;
+  std::vector<DecisionRecord> decisions;
+  std::vector<DigestRecord> digests;
+
+  void copy_from(const JournalEntry& other, Storage* storage);
+  void clear(Storage* storage, Stream stream);
+  const DecisionRecord* decision(uint32_t slot) const;
+};
+
+class Journal {
+ public:
+  JournalEntry& append();
+  JournalEntry& at(size_t i) { return entries_[i]; }
+  size_t size() const { return used_; }
+  void remove_last(Storage* storage, Stream stream) { entries_[--used_].clear(storage, stream); }
+  void rewind() { cursor_ = 0; }
+  // The next entry of this site from the cursor on; NULL if forward began none.
+  JournalEntry* next(const Module* module, uint32_t chunk, uint32_t microbatch);
+  void clear(Storage* storage, Stream stream);
+
+ private:
+  std::vector<JournalEntry> entries_;  // the first used_ are valid; the rest keep their capacity
+  size_t used_ = 0, cursor_ = 0;
+};
+
+}  // namespace rc

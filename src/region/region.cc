@@ -1,0 +1,319 @@
+// src/region/region.cc: sealing, discarding, letting go, and the end of a region.
+#include "src/region/region.h"
+
+#include "src/region/context.h"
+#include "src/storage/tensor.h"
+
+namespace rc {
+namespace {
+
+bool policy_drops(const Region* r, const SlotState& s) { return r->transient || s.plan.action == RC_ACTION_RECOMPUTE; }
+
+// The slot that `s` refers to is discarded by its own module once its readers are done: replay refills it first.
+bool source_discards(const SlotState& s) {
+  if (!s.source || s.source->transient) return false;
+  const SlotState& from = s.source->slots[s.source_slot];
+  return s.source->module->discards_output && from.role == RC_ROLE_OUTPUT && from.plan.action == RC_ACTION_RECOMPUTE;
+}
+
+uint64_t content_bytes(const SlotState& s) { return s.content == SlotState::kEmpty ? 0 : s.meta.bytes(); }
+
+// Drops by policy; counts what became free.
+uint64_t drop(Locked& lock, Region* r, SlotState& s, Stream stream) {
+  const uint64_t before = r->context->storage.stats().live_bytes;
+  slot_let_go(lock, r, s, stream, !r->transient && s.plan.action == RC_ACTION_RECOMPUTE);
+  const uint64_t freed = before - r->context->storage.stats().live_bytes;
+  s.dropped = true;
+  r->module->counts.dropped_bytes += freed;
+  if (Region* recorder = recording_ancestor(r)) recorder->module->counts.nested_dropped_bytes += freed;
+  r->context->storage.stats().dropped_bytes += freed;
+  return freed;
+}
+
+// Calls the module's drop or refill for a slot in host memory, without the lock.
+Status call_slot_op(Locked& lock, Region* r, uint32_t slot, Stream stream,
+                    rc_status (*op)(const rc_slot_args*), const char* name) {
+  rc_slot_args args = rc_slot_args_init();
+  args.context = reinterpret_cast<rc_context*>(r->context);
+  args.region = reinterpret_cast<rc_region*>(r);
+  args.module_data = r->module->ops.user_data;
+  args.region_data = r->user_data;
+  args.stream = stream;
+  args.slot = slot;
+  ++r->links;
+  lock.unlock();
+  const rc_status code = op(&args);
+  lock.relock();
+  --r->links;
+  if (code < 0)
+    return Status(code, "ops." + std::string(name),
+                  format("%s of slot '%s', module '%s', layer %u, failed with %d", name, r->def(slot).name.c_str(),
+                         r->module->name.c_str(), r->module->layer, static_cast<int>(code)));
+  return ok_status();
+}
+
+void unlink_lists(Region* r) {
+  (r->module_prev ? r->module_prev->module_next : r->module->live) = r->module_next;
+  if (r->module_next) r->module_next->module_prev = r->module_prev;
+  if (r->step) {
+    (r->step_prev ? r->step_prev->step_next : r->step->regions) = r->step_next;
+    if (r->step_next) r->step_next->step_prev = r->step_prev;
+  }
+  if (r->parent) {
+    (r->sibling_prev ? r->sibling_prev->sibling_next : r->parent->children_head) = r->sibling_next;
+    if (r->sibling_next) r->sibling_next->sibling_prev = r->sibling_prev;
+  }
+  for (Region* child = r->children_head; child;) {
+    Region* next = child->sibling_next;
+    child->parent = child->sibling_prev = child->sibling_next = nullptr;
+    child = next;
+  }
+}
+
+void drop_tokens(Region* r) {
+  for (size_t i = 0; i < r->tokens.size(); ++i) {
+    rc_side_state& state = r->module->states[i];
+    if (r->tokens[i] && state.drop)
+      r->context->defer(
+          [](void* drop, void* user_data, void* token) {
+            reinterpret_cast<void (*)(void*, void*)>(drop)(user_data, token);
+          },
+          reinterpret_cast<void*>(state.drop), state.user_data, r->tokens[i]);
+  }
+  r->tokens.clear();
+}
+
+// Lets go of everything but the slots that other regions still refer to.
+void clear_content(Locked& lock, Region* r, Stream stream) {
+  for (uint32_t i = 0; i < r->n_slots; ++i)
+    if (r->slots[i].consumers == 0) slot_clear(lock, r, r->slots[i], stream);
+  r->entry.clear(&r->context->storage, stream);
+  r->journal.clear(&r->context->storage, stream);
+  drop_tokens(r);
+}
+
+void destroy(Locked& lock, Region* r, Stream stream) {
+  Context* context = r->context;
+  if (r->state == RC_REGION_EMPTY && !r->transient) ++context->counts.abandoned;
+  clear_content(lock, r, stream);
+  if (r->destroy)
+    context->defer(
+        [](void* destroy, void* user_data, void*) { reinterpret_cast<void (*)(void*)>(destroy)(user_data); },
+        reinterpret_cast<void*>(r->destroy), r->user_data);
+  unlink_lists(r);
+  Module* module = r->module;
+  for (uint32_t i = 0; i < r->n_slots; ++i) r->slots[i].reset();
+  r->added.clear();
+  r->missing.clear();
+  r->n_slots = r->handles = r->links = 0;
+  r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = r->inside = false;
+  r->replays = 0;
+  r->rng_cursor = 0;
+  r->step = nullptr;
+  r->parent = r->step_prev = r->step_next = r->module_prev = r->module_next = nullptr;
+  r->children_head = r->sibling_prev = r->sibling_next = nullptr;
+  r->module = nullptr;
+  context->recycle(r);
+  if (--module->regions == 0 && module->handles == 0) context->end_module(module);
+}
+
+}  // namespace
+
+void region_end_if_unused(Locked& lock, Region* r, Stream stream) {
+  if (r->handles == 0 && r->links == 0 && !r->replaying) destroy(lock, r, stream);
+}
+
+void SlotState::reset() {
+  content = kEmpty;
+  owner = holds = dropped = done = wanted = digested = had_consumers = false;
+  block = nullptr;
+  tensor = nullptr;
+  host_data = nullptr;
+  source = nullptr;
+  fence = nullptr;
+  consumers = source_slot = 0;
+  offset = relative = digest = 0;
+  plan = SlotPlan();
+  meta.clear();
+}
+
+Status check_slot(const Region* r, uint32_t slot) {
+  if (slot < r->n_slots) return ok_status();
+  return argument_error("slot", format("slot %u; region of module '%s' has %u", slot, r->module->name.c_str(),
+                                       r->n_slots));
+}
+
+bool source_refills(const SlotState& s) {
+  for (const SlotState* at = &s; at->source;) {
+    const Region* source = at->source;
+    if (source->transient || source->state == RC_REGION_CANCELLED) return false;
+    const SlotState& from = source->slots[at->source_slot];
+    if (from.plan.action == RC_ACTION_RECOMPUTE || !from.source) return !from.done;
+    at = &from;
+  }
+  return false;
+}
+
+SlotState* slot_resolve(Region* r, uint32_t slot) {
+  SlotState& s = r->slots[slot];
+  if (s.present() || !s.source) return s.content == SlotState::kEmpty ? nullptr : &s;
+  SlotState* from = slot_resolve(s.source, s.source_slot);
+  if (!from || !from->present() || from->content != SlotState::kBlock || s.done) return &s;
+  if (from->block != s.block) {
+    Storage& storage = r->context->storage;
+    storage.ref(from->block);
+    if (s.block) storage.unref(s.block, r->stream);
+    s.block = from->block;
+    s.owner = false;
+  }
+  s.content = SlotState::kBlock;
+  s.offset = from->offset + s.relative;
+  return &s;
+}
+
+void slot_let_go(Locked& lock, Region*, SlotState& s, Stream stream, bool refillable) {
+  Storage& storage = lock.context()->storage;
+  if (s.content == SlotState::kBlock && s.holds) {
+    s.holds = false;
+    storage.unhold(s.block, stream, refillable && s.owner);
+  } else if (s.content == SlotState::kTensor && s.tensor) {
+    storage.remove_foreign(s.meta.bytes());
+    lock.context()->defer([](void* t, void*, void*) { release_tensor(static_cast<rc_tensor*>(t)); }, s.tensor);
+    s.tensor = nullptr;
+    s.host_data = nullptr;
+  }
+}
+
+void slot_clear(Locked& lock, Region* r, SlotState& s, Stream stream) {
+  if (s.content == SlotState::kEmpty) return;
+  slot_let_go(lock, r, s, stream, false);
+  if (s.block && s.block->owner == r) s.block->owner = nullptr;
+  if (s.block) lock.context()->storage.unref(s.block, stream);
+  s.block = nullptr;
+  s.content = SlotState::kEmpty;
+  s.owner = s.holds = false;
+  if (Region* source = s.source) {
+    s.source = nullptr;
+    SlotState& from = source->slots[s.source_slot];
+    --source->links;
+    if (--from.consumers == 0 && source->state == RC_REGION_CANCELLED) slot_clear(lock, source, from, stream);
+    region_end_if_unused(lock, source, stream);
+  }
+}
+
+Status region_end(Locked& lock, Region* r, Stream stream) {
+  if (r->state != RC_REGION_OPEN)
+    return Status(RC_E_STATE, "region", format("region of module '%s' was ended before", r->module->name.c_str()));
+  if (r->context->flag(RC_CONTEXT_VERIFY)) RC_TRY(region_digest(lock, r));
+  bool empty = r->dropped_children && !r->transient;
+  uint64_t dropped = 0;
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    SlotState& s = r->slots[i];
+    if (s.content == SlotState::kEmpty || (s.role != RC_ROLE_INPUT && s.role != RC_ROLE_SAVED)) continue;
+    if (source_discards(s)) {
+      slot_let_go(lock, r, s, stream, false);
+    } else if (policy_drops(r, s)) {
+      if (s.role == RC_ROLE_INPUT && !r->transient && !source_refills(s)) {
+        r->module->counts.kept_by_force = true;
+        continue;
+      }
+      dropped += drop(lock, r, s, stream);
+      empty = true;
+    }
+  }
+  r->state = empty ? RC_REGION_EMPTY : RC_REGION_SEALED;
+  lock.trace(RC_EVENT_END, r, dropped, 0);
+  return ok_status();
+}
+
+Status region_discard(Locked& lock, Region* r, Stream stream) {
+  if (r->state == RC_REGION_OPEN)
+    return Status(RC_E_STATE, "region", format("region of module '%s' is still open", r->module->name.c_str()));
+  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying) return Status::note(RC_PASS);
+  uint64_t dropped = 0;
+  bool any = false;
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    SlotState& s = r->slots[i];
+    if (s.role != RC_ROLE_OUTPUT || s.content == SlotState::kEmpty || s.content == SlotState::kHostKept || s.dropped ||
+        !policy_drops(r, s))
+      continue;
+    if (s.content == SlotState::kHostManaged) {
+      if (r->transient) continue;  // the host's own memory: its forward frees it
+      RC_TRY(call_slot_op(lock, r, i, stream, r->module->ops.drop, "drop"));
+      s.dropped = true;
+      dropped += s.meta.bytes();
+      r->module->counts.dropped_bytes += s.meta.bytes();
+    } else {
+      dropped += drop(lock, r, s, stream);
+    }
+    any = true;
+  }
+  if (any) r->state = RC_REGION_EMPTY;
+  lock.trace(RC_EVENT_DISCARD, r, dropped, 0);
+  return any ? ok_status() : Status::note(RC_PASS);
+}
+
+Status region_refill_host(Locked& lock, Region* r, Stream stream) {
+  for (uint32_t slot : r->missing)
+    if (r->slots[slot].content == SlotState::kHostManaged)
+      RC_TRY(call_slot_op(lock, r, slot, stream, r->module->ops.refill, "refill"));
+  return ok_status();
+}
+
+Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream) {
+  RC_TRY(check_slot(r, slot));
+  if (r->state == RC_REGION_OPEN || r->replaying)
+    return Status(RC_E_STATE, "region", "a slot can be done only after the region's end, outside its replay");
+  SlotState& s = r->slots[slot];
+  if (s.content == SlotState::kEmpty || s.done) return Status::note(RC_PASS);
+  const uint64_t bytes = content_bytes(s);
+  slot_let_go(lock, r, s, stream, false);
+  s.done = true;
+  lock.trace(RC_EVENT_DONE, r, bytes, 0);
+  return ok_status();
+}
+
+Status region_cancel(Locked& lock, Region* r, Stream stream) {
+  if (r->state == RC_REGION_CANCELLED) return Status::note(RC_PASS);
+  if (r->replaying) {
+    r->cancel_pending = true;
+    return Status::note(RC_PENDING);
+  }
+  r->state = RC_REGION_CANCELLED;
+  ++r->context->counts.cancelled;
+  ++r->links;  // clearing a slot must not end the region under our feet
+  clear_content(lock, r, stream);
+  --r->links;
+  lock.trace(RC_EVENT_CANCEL, r, 0, 0);
+  region_end_if_unused(lock, r, stream);
+  return ok_status();
+}
+
+void region_release(Locked& lock, Region* r, Stream stream) {
+  lock.trace(RC_EVENT_RELEASE, r, 0, 0);
+  --r->handles;
+  region_end_if_unused(lock, r, stream);
+  lock.trace_live_bytes();
+}
+
+bool region_wants(const Region* r, uint32_t slot) {
+  const SlotState& s = r->slots[slot];
+  if (r->replaying) return s.wanted || s.content == SlotState::kEmpty;
+  return r->state == RC_REGION_OPEN;
+}
+
+void region_find_missing(Region* r) {
+  r->missing.clear();
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    const SlotState& s = r->slots[i];
+    if ((s.role != RC_ROLE_SAVED && s.role != RC_ROLE_OUTPUT) || s.content == SlotState::kEmpty || s.done) continue;
+    if (s.present() || (s.source && source_refills(s))) continue;
+    // An output is needed by the regions that refer to it. Where none ever did, the host reads it by its pointer, which
+    // only kinds that discard their outputs allow.
+    const bool unread = s.had_consumers ? s.consumers == 0 : !r->module->discards_output;
+    if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && unread) continue;
+    r->missing.push_back(i);
+  }
+}
+
+}  // namespace rc

@@ -1,0 +1,110 @@
+// src/region/region.h: one run of a module for one microbatch; the region owns all state of its replay.
+//
+// Everything here is guarded by the context's lock, which is released while host code runs. See rcore.h for the
+// contract of each operation; the functions below are their bodies after the arguments have been checked.
+#pragma once
+
+#include <thread>
+#include <vector>
+
+#include "src/region/journal.h"
+#include "src/region/module.h"
+#include "src/region/slot.h"
+#include "src/region/step.h"
+
+namespace rc {
+
+class Context;
+class Locked;
+
+struct Region {
+  uint64_t id = 0;  // generation << 24 | index in the pool; 0 = in the pool
+  Context* context = nullptr;
+  Module* module = nullptr;
+  Step* step = nullptr;
+  Region* parent = nullptr;  // only while the parent lives
+  rc_region_state state = RC_REGION_OPEN;
+  rc_phase phase = RC_PHASE_FORWARD;
+  bool transient = false;  // a parent's replay begins it anew: its content never comes back by itself
+  bool inside = false;     // its nested regions are transient
+  bool replaying = false;
+  bool cancel_pending = false;
+  bool dropped_children = false;
+  bool reading = false;  // entry holds what the forward drew: replay or nested in one
+  uint32_t chunk = 0, microbatch = 0, occurrence = 0;
+  uint32_t handles = 0, links = 0, children = 0;
+  uint32_t index = 0;  // in the pool
+  uint64_t replays = 0;
+  Stream stream = nullptr;
+  void* user_data = nullptr;
+  void (*destroy)(void*) = nullptr;
+  const SitePlan* site_plan = nullptr;
+  std::vector<SlotState> slots;  // the first n_slots are in use
+  uint32_t n_slots = 0;
+  std::vector<SlotDef> added;
+  std::vector<uint32_t> missing;
+  std::vector<void*> tokens;  // of side states
+  JournalEntry entry;         // own draws and decisions
+  size_t rng_cursor = 0;
+  Journal journal;  // of nested regions, if inside
+  size_t recorder_entry = 0;  // transient: index of its entry in the journal of recording_ancestor()
+  std::thread::id replayer;
+  Region *step_prev = nullptr, *step_next = nullptr;
+  Region *module_prev = nullptr, *module_next = nullptr;
+  Region *children_head = nullptr, *sibling_prev = nullptr, *sibling_next = nullptr;
+
+  const SlotDef& def(uint32_t slot) const {
+    const size_t declared = module->slots.size();
+    return slot < declared ? module->slots[slot] : added[slot - declared];
+  }
+};
+
+// begin.cc
+// The ancestor that keeps the draws of a transient region for its own replay; NULL if there is none.
+Region* recording_ancestor(const Region* r);
+Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out);
+// save.cc
+struct SaveItem {
+  rc_save save;
+  rc_tensor_spec view;  // of `tensor` or `view`
+};
+Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, Stream stream);
+Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot);
+Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec, Stream stream,
+                    rc_tensor_spec* out);
+Status region_output(Region* r, uint32_t slot, rc_output_mode mode, const rc_tensor_spec& view);
+// region.cc
+Status region_end(Locked& lock, Region* r, Stream stream);
+Status region_discard(Locked& lock, Region* r, Stream stream);
+Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream);
+Status region_cancel(Locked& lock, Region* r, Stream stream);
+void region_release(Locked& lock, Region* r, Stream stream);
+void region_end_if_unused(Locked& lock, Region* r, Stream stream);
+// Asks the host to make its emptied outputs writable, before a replay.
+Status region_refill_host(Locked& lock, Region* r, Stream stream);
+bool region_wants(const Region* r, uint32_t slot);
+void region_find_missing(Region* r);  // fills r->missing
+// Lets go of a slot's content; `refillable` if replay brings it back. The link to a source stays.
+void slot_let_go(Locked& lock, Region* r, SlotState& s, Stream stream, bool refillable);
+// Empties a slot for good, link included.
+void slot_clear(Locked& lock, Region* r, SlotState& s, Stream stream);
+// True if the region that `s` refers to can bring its content back.
+bool source_refills(const SlotState& s);
+// Follows links until a slot with content of its own; adopts the block there. NULL if there is none.
+SlotState* slot_resolve(Region* r, uint32_t slot);
+Status check_slot(const Region* r, uint32_t slot);
+// access.cc
+Status region_view(Locked& lock, Region* r, uint32_t slot, Stream stream, rc_tensor_spec* out);
+Status region_tensor(Locked& lock, Region* r, uint32_t slot, Stream stream, rc_tensor** out);
+Status region_restore(Locked& lock, Region* r, uint32_t slot, Stream stream, const rc_tensor_spec& to);
+Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& value, Stream stream);
+Status region_rng(Locked& lock, Region* r, uint64_t blocks, rc_rng* out);
+// replay.cc
+Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream);
+Status region_forward(Locked& lock, Region* r, Stream stream);
+// digest.cc
+uint64_t digest_bytes(const void* data, uint64_t bytes);
+Status region_digest(Locked& lock, Region* r);        // at the end of a forward, in verify mode
+Status region_check_digests(Locked& lock, Region* r);  // after a replay
+
+}  // namespace rc

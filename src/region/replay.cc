@@ -1,0 +1,274 @@
+// src/region/replay.cc: rc_backward_replay: bring back what is missing, once, for whoever needs it.
+#include <algorithm>
+
+#include "src/region/context.h"
+#include "src/region/fence.h"
+#include "src/region/kernel_module.h"
+
+namespace rc {
+namespace {
+
+Status replay_one(Locked& lock, Region* r, Stream stream);
+
+// True if waiting for `r` could never end: its replayer waits, through others, for this thread.
+bool would_deadlock(const Context* context, const Region* r) {
+  const std::thread::id self = std::this_thread::get_id();
+  std::thread::id owner = r->replayer;
+  for (size_t hops = 0; hops <= context->waits.size(); ++hops) {
+    if (owner == self) return true;
+    const auto wait = std::find_if(context->waits.begin(), context->waits.end(),
+                                   [&](const Context::Wait& w) { return w.thread == owner; });
+    if (wait == context->waits.end() || !wait->region->replaying) return false;
+    owner = wait->region->replayer;
+  }
+  return true;
+}
+
+Status wait_for_replay(Locked& lock, Region* r) {
+  Context* context = lock.context();
+  if (r->replayer == std::this_thread::get_id())
+    return Status(RC_E_STATE, "regions", format("module '%s', layer %u, is being replayed by this very thread",
+                                                r->module->name.c_str(), r->module->layer));
+  if (would_deadlock(context, r))
+    return Status(RC_E_STATE, "regions", format("waiting for the replay of module '%s', layer %u, would never end",
+                                                r->module->name.c_str(), r->module->layer));
+  context->waits.push_back({std::this_thread::get_id(), r});
+  ++r->links;
+  context->replay_done.wait(*lock.lock(), [&] { return !r->replaying; });
+  --r->links;
+  std::erase_if(context->waits, [](const Context::Wait& w) { return w.thread == std::this_thread::get_id(); });
+  return ok_status();
+}
+
+// Slots that refer to another region's dropped content: that region first.
+Status replay_sources(Locked& lock, Region* r, Stream stream) {
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    SlotState& s = r->slots[i];
+    if (!s.source || s.done || s.content == SlotState::kEmpty) continue;
+    SlotState* at = slot_resolve(r, i);
+    if (at->present()) continue;
+    if (!source_refills(s)) {
+      if (s.role == RC_ROLE_INPUT)
+        return Status(RC_E_STATE, "regions",
+                      format("input '%s' of module '%s', layer %u, was given up with the region it came from",
+                             r->def(i).name.c_str(), r->module->name.c_str(), r->module->layer));
+      continue;
+    }
+    RC_TRY(replay_one(lock, s.source, stream));
+    at = slot_resolve(r, i);
+    if (!at->present())
+      return Status(RC_E_STATE, "regions",
+                    format("replay of module '%s' did not bring back slot '%s', which '%s' of module '%s' refers to",
+                           s.source->module->name.c_str(), s.source->def(s.source_slot).name.c_str(),
+                           r->def(i).name.c_str(), r->module->name.c_str()));
+  }
+  return ok_status();
+}
+
+bool needs_sources(Region* r) {
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    const SlotState& s = r->slots[i];
+    if (s.source && !s.done && s.content != SlotState::kEmpty && !s.present() && !slot_resolve(r, i)->present() &&
+        (s.role == RC_ROLE_INPUT || source_refills(s)))
+      return true;
+  }
+  return false;
+}
+
+Status wait_for_fences(Locked& lock, Region* r) {
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    Fence* fence = reinterpret_cast<Fence*>(r->slots[i].fence);
+    if (!fence || r->slots[i].content != SlotState::kTensor) continue;
+    lock.unlock();
+    const rc_status code = fence->wait(UINT64_MAX);
+    lock.relock();
+    if (code < 0)
+      return Status(code, "items.fence", format("the fence of slot '%s' ended with %d", r->def(i).name.c_str(),
+                                                static_cast<int>(code)));
+  }
+  return ok_status();
+}
+
+// Installs or restores side state; without the lock. `tokens` go in, what was there comes out.
+rc_status swap_states(Region* r, Stream stream, std::vector<void*>* tokens, size_t n, bool restore) {
+  for (size_t k = 0; k < n; ++k) {
+    const size_t i = restore ? n - 1 - k : k;
+    rc_side_state& state = r->module->states[i];
+    void* previous = nullptr;
+    const rc_status code =
+        state.swap(state.user_data, reinterpret_cast<rc_context*>(r->context), reinterpret_cast<rc_region*>(r),
+                   r->user_data, stream, (*tokens)[i], &previous);
+    if (code < 0) {
+      if (!restore) {
+        (void)swap_states(r, stream, tokens, k, true);  // take back those already installed
+      }
+      return code;
+    }
+    if (!restore) {
+      (*tokens)[i] = previous;
+      continue;
+    }
+    // Both the state that replay left behind and the one now back in place are spent; the region's own token is not
+    // (a host that swaps contents in place hands the same token back).
+    void* const installed = (*tokens)[i];
+    if (state.drop && previous && previous != r->tokens[i]) state.drop(state.user_data, previous);
+    if (state.drop && installed && installed != r->tokens[i] && installed != previous)
+      state.drop(state.user_data, installed);
+  }
+  return RC_OK;
+}
+
+Status run_host(Locked& lock, Region* r, Stream stream) {
+  rc_replay_args args = rc_replay_args_init();
+  args.context = reinterpret_cast<rc_context*>(r->context);
+  args.region = reinterpret_cast<rc_region*>(r);
+  args.module_data = r->module->ops.user_data;
+  args.region_data = r->user_data;
+  args.stream = stream;
+  args.missing = r->missing.data();
+  args.n_missing = static_cast<uint32_t>(r->missing.size());
+  lock.unlock();
+  rc_status code = RC_OK;
+  const char* what = "replay";
+  if (r->tokens.empty()) {
+    code = r->module->ops.replay(&args);
+  } else {
+    std::vector<void*> tokens = r->tokens;
+    code = swap_states(r, stream, &tokens, tokens.size(), false);
+    if (code < 0) {
+      what = "states.swap";
+    } else {
+      code = r->module->ops.replay(&args);
+      const rc_status restored = swap_states(r, stream, &tokens, tokens.size(), true);
+      if (code >= 0 && restored < 0) {
+        code = restored;
+        what = "states.swap";
+      }
+    }
+  }
+  lock.relock();
+  if (code < 0)
+    return Status(code, what, format("%s of module '%s', layer %u, failed with %d (%s)", what, r->module->name.c_str(),
+                                     r->module->layer, static_cast<int>(code), rc_status_name(code)));
+  return ok_status();
+}
+
+Status check_result(Locked& lock, Region* r) {
+  for (uint32_t slot : r->missing) {
+    SlotState& s = r->slots[slot];
+    if (s.content == SlotState::kHostManaged) s.dropped = false;
+    if (!s.present())
+      return Status(RC_E_STATE, r->def(slot).name,
+                    format("the replay of module '%s', layer %u, did not produce slot '%s'", r->module->name.c_str(),
+                           r->module->layer, r->def(slot).name.c_str()));
+  }
+  return r->context->flag(RC_CONTEXT_VERIFY) ? region_check_digests(lock, r) : ok_status();
+}
+
+Status run(Locked& lock, Region* r, Stream stream) {
+  Context* context = lock.context();
+  const uint64_t begin = now_ns();
+  uint64_t bytes = 0;
+  for (uint32_t slot : r->missing) {
+    r->slots[slot].wanted = true;
+    bytes += r->slots[slot].meta.bytes();
+  }
+  const bool was_reading = r->reading;
+  r->reading = true;
+  r->rng_cursor = 0;
+  r->journal.rewind();
+  Status status = wait_for_fences(lock, r);
+  if (status.ok()) status = region_refill_host(lock, r, stream);
+  if (status.ok()) status = r->module->kernel ? run_kernel_module(lock, r, stream) : run_host(lock, r, stream);
+  if (status.ok()) status = check_result(lock, r);
+  r->reading = was_reading;
+  for (uint32_t slot : r->missing) {
+    SlotState& s = r->slots[slot];
+    s.wanted = false;
+    if (status.ok()) continue;
+    if (s.content == SlotState::kHostManaged)
+      s.dropped = true;
+    else
+      slot_let_go(lock, r, s, stream, true);
+  }
+  if (!status.ok()) return status;
+  r->dropped_children = false;
+  ++r->replays;
+  ++context->counts.replays;
+  ++r->module->counts.replays;
+  if (r->step) ++r->step->replays;
+  const uint64_t end = now_ns();
+  context->counts.replay_ns += end - begin;
+  r->module->counts.replay_ns += end - begin;
+  lock.trace(RC_EVENT_REPLAY, r, bytes, begin);
+  return status;
+}
+
+Status replay_one(Locked& lock, Region* r, Stream stream) {
+  while (r->replaying) RC_TRY(wait_for_replay(lock, r));
+  if (r->state == RC_REGION_OPEN || r->state == RC_REGION_CANCELLED)
+    return Status(RC_E_STATE, "regions",
+                  format("region of module '%s', layer %u, is %s", r->module->name.c_str(), r->module->layer,
+                         r->state == RC_REGION_OPEN ? "still open" : "cancelled"));
+  region_find_missing(r);
+  const bool run_needed = !r->missing.empty() || (r->dropped_children && !r->transient);
+  if (!run_needed && !needs_sources(r)) {
+    if (r->state == RC_REGION_EMPTY) r->state = RC_REGION_READY;
+    return ok_status();
+  }
+  if (r->transient)
+    return Status(RC_E_STATE, "regions",
+                  format("region of module '%s', layer %u, %s", r->module->name.c_str(), r->module->layer,
+                         r->phase == RC_PHASE_EVALUATION
+                             ? "was begun in evaluation and keeps nothing"
+                             : "is begun anew by its parent's replay; this instance cannot be replayed"));
+  r->replaying = true;
+  r->replayer = std::this_thread::get_id();
+  Status status = replay_sources(lock, r, stream);
+  if (status.ok() && run_needed) {
+    region_find_missing(r);  // a shared source may have changed it
+    status = run(lock, r, stream);
+  }
+  if (status.ok()) r->state = RC_REGION_READY;
+  r->replaying = false;
+  lock.context()->replay_done.notify_all();
+  if (r->cancel_pending) {
+    r->cancel_pending = false;
+    Status cancelled = region_cancel(lock, r, stream);
+    if (status.ok()) status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
+  }
+  return status;
+}
+
+}  // namespace
+
+Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {
+  for (uint32_t i = 0; i < n; ++i) {
+    Region* r = regions[i];
+    if (!r) continue;
+    ++r->links;  // the host may release it from a callback
+    const uint64_t id = r->id;
+    Status status = replay_one(lock, r, stream);
+    --r->links;
+    region_end_if_unused(lock, r, stream);
+    if (!status.ok()) {
+      lock.blame(id);
+      return status;
+    }
+  }
+  return ok_status();
+}
+
+Status region_forward(Locked& lock, Region* r, Stream stream) {
+  if (!r->module->kernel)
+    return Status(RC_E_UNSUPPORTED, "region", format("module '%s' has no built-in kernel", r->module->name.c_str()));
+  if (r->state != RC_REGION_OPEN)
+    return Status(RC_E_STATE, "region", format("region of module '%s' is not open", r->module->name.c_str()));
+  ++r->links;
+  Status status = run_kernel_module(lock, r, stream);
+  --r->links;
+  region_end_if_unused(lock, r, stream);
+  return status;
+}
+
+}  // namespace rc
