@@ -66,14 +66,16 @@ template <class X, class P>
 HWY_INLINE void widen_param(const typename P::T* in, int64_t n, float plus, float* out) {
   const int64_t N = lanes();
   const VF offset = hn::Set(DF(), plus);
-  for (int64_t i = 0; i < n; i += 2 * N) {
-    HWY_ALIGN float natural[2 * kMaxLanes] = {};
-    const int64_t k = n - i < 2 * N ? n - i : 2 * N;
-    for (int64_t j = 0; j < k; ++j) natural[j] = widen_one(in[i + j]);
-    VU a = hn::BitCast(DU(), hn::Load(DF(), natural)), b = hn::BitCast(DU(), hn::LoadU(DF(), natural + N));
+  const auto put = [&](VF first, VF second, int64_t i) HWY_ATTR {
+    VU a = hn::BitCast(DU(), first), b = hn::BitCast(DU(), second);
     X::order(a, b);
-    F32::store(hn::Add(hn::BitCast(DF(), a), offset), out + i);
-    F32::store(hn::Add(hn::BitCast(DF(), b), offset), out + i + N);
+    F32::store2(hn::Add(hn::BitCast(DF(), a), offset), hn::Add(hn::BitCast(DF(), b), offset), out + i);
+  };
+  int64_t i = 0;
+  for (; i + 2 * N <= n; i += 2 * N) put(P::load(in + i), P::load(in + i + N), i);
+  if (i < n) {
+    const int64_t first = n - i < N ? n - i : N;
+    put(load_part<P>(in + i, first), load_part<P>(in + i + first, n - i - first), i);
   }
 }
 
@@ -81,6 +83,7 @@ HWY_INLINE void widen_param(const typename P::T* in, int64_t n, float plus, floa
 template <class X, int kSlot>
 HWY_INLINE const float* row_param(const void* p, bool f32, int64_t n, float plus) {
   if (!p) return nullptr;
+  if (f32 && X::kNaturalOrder && plus == 0 && n % (2 * lanes()) == 0) return static_cast<const float*>(p);
   float* wide = cpu::scratch<kSlot>(n + 2 * lanes());
   if (f32) {
     widen_param<X, F32>(static_cast<const float*>(p), n, plus, wide);

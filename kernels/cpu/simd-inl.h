@@ -189,12 +189,13 @@ HWY_INLINE int64_t stream_head(const typename IO::T* p, int64_t n) {
   return head < n ? head : n;
 }
 
-// Asks for the cache lines of p[0, 2 * lanes()), which may lie behind the end of a buffer.
+// Asks the second-level cache for the lines of p[0, 2 * lanes()), which may lie behind the end of a
+// buffer. The first level is full of the present row.
 template <class T>
 HWY_INLINE void prefetch2(const T* p) {
   const char* line = reinterpret_cast<const char*>(p);
   const int64_t bytes = 2 * lanes() * static_cast<int64_t>(sizeof(T));
-  for (int64_t at = 0; at < bytes; at += 64) hwy::Prefetch(line + at);
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 0, 2);
 }
 
 // out[i] = f(a[i], b[i]), with streaming stores if asked and possible.
