@@ -123,7 +123,7 @@ void attention_forward(const AttentionShape* s, const float* qkv, float* probs, 
                        float* workspace) {
   if (!probs && !lse && !out) return;
   const int n = s->batch * s->heads, width = s->heads * s->head_width;
-#pragma omp parallel for schedule(static) num_threads(ops_threads())
+#pragma omp parallel for schedule(static) num_threads(ops_threads()) if (n * s->seq > 1024)
   for (int i = 0; i < n; i++) {
     const Head h = head_of(s, qkv, i, rng);
     const size_t at = (size_t)(i / s->heads) * s->seq * width + (size_t)(i % s->heads) * s->head_width;
@@ -166,7 +166,7 @@ static void backward_head(const AttentionShape* s, const Head* h, const float* p
 void attention_backward(const AttentionShape* s, const float* qkv, const float* probs, const float* lse,
                         const float* dout, float* dqkv, Rng rng, float* workspace) {
   const int n = s->batch * s->heads, width = s->heads * s->head_width;
-#pragma omp parallel for schedule(static) num_threads(ops_threads())
+#pragma omp parallel for schedule(static) num_threads(ops_threads()) if (n * s->seq > 1024)
   for (int i = 0; i < n; i++) {
     const Head h = head_of(s, qkv, i, rng);
     const size_t token0 = (size_t)(i / s->heads) * s->seq, column = (size_t)(i % s->heads) * s->head_width;

@@ -28,13 +28,20 @@ static void range_of(long n, int part, int parts, long* begin, long* end) {
   if (*end > n) *end = n;
 }
 
-/* Runs `body` once per thread with its range [begin, end) of n items. */
-#define OVER_THREADS(n, body)                                             \
-  _Pragma("omp parallel num_threads(threads)") {                          \
-    long begin, end;                                                      \
-    range_of((n), omp_get_thread_num(), omp_get_num_threads(), &begin, &end); \
-    if (begin < end) body;                                                \
-  }
+/* Waking a second thread costs about as much as 5e5 floating-point operations. */
+static int team_for(double operations) { return operations > 5e5 ? threads : 1; }
+
+/* Runs `body` once per thread with its range [begin, end) of n items, each of `cost` operations. */
+#define OVER_THREADS(n, cost, body)                                                    \
+  do {                                                                                 \
+    const long items = (n);                                                            \
+    const int team = team_for((double)items * (cost));                                 \
+    _Pragma("omp parallel num_threads(team)") {                                        \
+      long begin, end;                                                                 \
+      range_of(items, omp_get_thread_num(), omp_get_num_threads(), &begin, &end);      \
+      if (begin < end) body;                                                           \
+    }                                                                                  \
+  } while (0);
 
 /* ---- linear ---- */
 
@@ -43,7 +50,7 @@ PER_CPU static void set_rows(float* y, const float* bias, long rows, int width) 
 }
 
 void linear_forward(const float* x, const float* w, const float* bias, float* y, int rows, int in, int out) {
-  OVER_THREADS(rows, {
+  OVER_THREADS(rows, 2.0 * in * out, {
     if (bias) set_rows(y + begin * out, bias, end - begin, out);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)(end - begin), out, in, 1.0f, x + begin * in, in, w, in,
                 bias ? 1.0f : 0.0f, y + begin * out, out);
@@ -58,12 +65,12 @@ PER_CPU static void add_columns(const float* dy, float* sums, int rows, int widt
 void linear_backward(const float* dy, const float* x, const float* w, float* dx, float* dw, float* dbias, int rows,
                      int in, int out) {
   if (dx) {
-    OVER_THREADS(rows, {
+    OVER_THREADS(rows, 2.0 * in * out, {
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)(end - begin), in, out, 1.0f, dy + begin * out, out,
                   w, in, 0.0f, dx + begin * in, in);
     })
   }
-  OVER_THREADS(out, {
+  OVER_THREADS(out, 2.0 * in * rows, {
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(end - begin), in, rows, 1.0f, dy + begin, out, x, in,
                 1.0f, dw + begin * in, in);
     if (dbias) add_columns(dy, dbias, rows, out, begin, end);
@@ -93,7 +100,7 @@ PER_CPU static void layernorm_rows(const float* x, const float* gamma, const flo
 void layernorm_forward(const float* x, const float* gamma, const float* beta, float* y, float* mean, float* rstd,
                        int rows, int width) {
   if (!y && !mean && !rstd) return;
-  OVER_THREADS(rows, layernorm_rows(x, gamma, beta, y, mean, rstd, begin, end, width))
+  OVER_THREADS(rows, 8 * width, layernorm_rows(x, gamma, beta, y, mean, rstd, begin, end, width))
 }
 
 PER_CPU static void layernorm_dx(const float* dy, const float* x, const float* gamma, const float* mean,
@@ -129,8 +136,8 @@ PER_CPU static void layernorm_dparams(const float* dy, const float* x, const flo
 
 void layernorm_backward(const float* dy, const float* x, const float* gamma, const float* mean, const float* rstd,
                         float* dx, float* dgamma, float* dbeta, int rows, int width) {
-  OVER_THREADS(width, layernorm_dparams(dy, x, mean, rstd, dgamma, dbeta, rows, width, begin, end))
-  OVER_THREADS(rows, layernorm_dx(dy, x, gamma, mean, rstd, dx, begin, end, width))
+  OVER_THREADS(width, 5 * rows, layernorm_dparams(dy, x, mean, rstd, dgamma, dbeta, rows, width, begin, end))
+  OVER_THREADS(rows, 12 * width, layernorm_dx(dy, x, gamma, mean, rstd, dx, begin, end, width))
 }
 
 /* ---- GELU ---- */
@@ -146,7 +153,7 @@ PER_CPU static void gelu_range(const float* x, float* y, long begin, long end) {
   }
 }
 
-void gelu_forward(const float* x, float* y, size_t n) { OVER_THREADS((long)n, gelu_range(x, y, begin, end)) }
+void gelu_forward(const float* x, float* y, size_t n) { OVER_THREADS((long)n, 20, gelu_range(x, y, begin, end)) }
 
 PER_CPU static void gelu_gradient_range(const float* x, float* d, long begin, long end) {
   for (long i = begin; i < end; i++) {
@@ -158,7 +165,7 @@ PER_CPU static void gelu_gradient_range(const float* x, float* d, long begin, lo
   }
 }
 
-void gelu_backward(const float* x, float* d, size_t n) { OVER_THREADS((long)n, gelu_gradient_range(x, d, begin, end)) }
+void gelu_backward(const float* x, float* d, size_t n) { OVER_THREADS((long)n, 25, gelu_gradient_range(x, d, begin, end)) }
 
 /* ---- dropout ---- */
 
@@ -187,7 +194,7 @@ void dropout_add(float* y, const float* residual, size_t n, float p, Rng rng) {
   }
   const uint32_t threshold = drop_threshold(p);
   const float scale = 1.0f / (1.0f - p);
-  OVER_THREADS((long)n, dropout_range(y, residual, y, begin, end, threshold, scale, rng))
+  OVER_THREADS((long)n, 10, dropout_range(y, residual, y, begin, end, threshold, scale, rng))
 }
 
 void dropout_backward(const float* src, float* dst, size_t n, float p, Rng rng) {
@@ -197,14 +204,14 @@ void dropout_backward(const float* src, float* dst, size_t n, float p, Rng rng) 
     if (dst != src) memcpy(dst, src, n * sizeof(float));
     return;
   }
-  OVER_THREADS((long)n, dropout_range(src, NULL, dst, begin, end, threshold, scale, rng))
+  OVER_THREADS((long)n, 10, dropout_range(src, NULL, dst, begin, end, threshold, scale, rng))
 }
 
 /* ---- embedding ---- */
 
 void embedding_forward(const uint8_t* tokens, const float* token_table, const float* position_table, float* x, int rows,
                        int seq, int width) {
-  OVER_THREADS(rows, {
+  OVER_THREADS(rows, width, {
     for (long r = begin; r < end; r++) {
       const float* token = token_table + (size_t)tokens[r] * width;
       const float* position = position_table + (size_t)(r % seq) * width;
@@ -215,7 +222,7 @@ void embedding_forward(const uint8_t* tokens, const float* token_table, const fl
 
 void embedding_backward(const uint8_t* tokens, const float* dx, float* dtoken, float* dposition, int rows, int seq,
                         int width) {
-  OVER_THREADS(width, {
+  OVER_THREADS(width, 2 * rows, {
     for (int r = 0; r < rows; r++) {
       float* token = dtoken + (size_t)tokens[r] * width;
       float* position = dposition + (size_t)(r % seq) * width;
@@ -254,7 +261,7 @@ double cross_entropy(float* logits, const uint8_t* targets, int rows, int classe
   float losses[CHUNK];
   for (int first = 0; first < rows; first += CHUNK) {
     const int n = rows - first < CHUNK ? rows - first : CHUNK;
-    OVER_THREADS(n, cross_entropy_rows(logits + (size_t)first * classes, targets + first, begin, end, classes, scale,
+    OVER_THREADS(n, 15 * classes, cross_entropy_rows(logits + (size_t)first * classes, targets + first, begin, end, classes, scale,
                                        losses))
     for (int r = 0; r < n; r++) total += losses[r];
   }
@@ -275,14 +282,14 @@ PER_CPU static void adamw_range(float* p, const float* g, float* m, float* v, lo
 void adamw(float* p, const float* g, float* m, float* v, size_t n, float lr, float decay, int step) {
   const float correct1 = (float)(1.0 / (1.0 - pow(0.9, step)));
   const float correct2 = (float)(1.0 / (1.0 - pow(0.99, step)));
-  OVER_THREADS((long)n, adamw_range(p, g, m, v, begin, end, lr, decay, correct1, correct2))
+  OVER_THREADS((long)n, 15, adamw_range(p, g, m, v, begin, end, lr, decay, correct1, correct2))
 }
 
 PER_CPU static void add_range(float* y, const float* x, long begin, long end) {
   for (long i = begin; i < end; i++) y[i] += x[i];
 }
 
-void add_into(float* y, const float* x, size_t n) { OVER_THREADS((long)n, add_range(y, x, begin, end)) }
+void add_into(float* y, const float* x, size_t n) { OVER_THREADS((long)n, 1, add_range(y, x, begin, end)) }
 
 uint64_t digest_floats(uint64_t digest, const float* x, size_t n) {
   for (size_t i = 0; i < n; i++) { /* FNV-1a over 32-bit words, finished by a mix so that high bits count */

@@ -4,6 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef _OPENMP
+#define LANES_ARE_INDEPENDENT _Pragma("omp simd")
+#else
+#define LANES_ARE_INDEPENDENT
+#endif
+
 /* Element i of a tensor uses word i % 4 of counter block `offset + i / 4`, keyed by `seed`. */
 typedef struct Rng {
   uint64_t seed;
@@ -12,11 +18,11 @@ typedef struct Rng {
 
 enum { PHILOX_LANES = 16, PHILOX_GROUP = 4 * PHILOX_LANES };
 
-/* Sixteen blocks from `block`, words in element order. The lanes are independent, so the compiler vectorizes them. */
+/* Sixteen blocks from `block`, words in element order. A compiler without OpenMP may run the lanes one by one. */
 static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_GROUP]) {
   uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];
   uint32_t key0 = (uint32_t)rng.seed, key1 = (uint32_t)(rng.seed >> 32);
-#pragma omp simd
+  LANES_ARE_INDEPENDENT
   for (int l = 0; l < PHILOX_LANES; l++) {
     const uint64_t counter = rng.offset + block + (uint64_t)l;
     c0[l] = (uint32_t)counter;
@@ -25,7 +31,7 @@ static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_G
     c3[l] = 0;
   }
   for (int round = 0; round < 10; round++) {
-#pragma omp simd
+    LANES_ARE_INDEPENDENT
     for (int l = 0; l < PHILOX_LANES; l++) {
       const uint64_t p0 = (uint64_t)0xD2511F53u * c0[l];
       const uint64_t p1 = (uint64_t)0xCD9E8D57u * c2[l];
@@ -37,7 +43,7 @@ static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_G
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-#pragma omp simd
+  LANES_ARE_INDEPENDENT
   for (int l = 0; l < PHILOX_LANES; l++) {
     words[4 * l] = c0[l];
     words[4 * l + 1] = c1[l];

@@ -34,8 +34,6 @@ static void exec_child(int argc, char** argv, int index, int fd) {
   memcpy(arguments, argv, sizeof *arguments * (size_t)argc);
   arguments[argc] = child;
   arguments[argc + 1] = child_fd;
-  /* OpenBLAS would start threads while it loads; the trainer splits the work itself. */
-  setenv("OPENBLAS_NUM_THREADS", "1", 1);
   execv("/proc/self/exe", arguments);
   fprintf(stderr, "gpt: cannot start a process: %s\n", strerror(errno));
   _exit(127);
