@@ -8,7 +8,7 @@ for tool in bindgen rustc; do
   command -v $tool >/dev/null || { echo "skipped: no $tool on this machine"; exit 77; }
 done
 room=$(mktemp -d) && trap 'rm -rf "$room"' EXIT
-bindgen "$header" --allowlist-item 'rc_.*|RC_.*' -o "$room/bindings.rs"
+bindgen "$header" --allowlist-function 'rc_.*' --allowlist-type 'rc_.*' --allowlist-var 'RC_.*' -o "$room/bindings.rs"
 functions=$(grep -c 'pub fn rc_' "$room/bindings.rs")
 declared=$(grep -c -E '^RC_(FN|VOID_FN|EXPORT) ' "$header")
 [ "$functions" -eq "$declared" ] || { echo "bindgen sees $functions functions, the header declares $declared"; exit 1; }
