@@ -106,6 +106,29 @@ void dontneed_small_pages(benchmark::State& state) {
   drop_and_refault(state, false);
 }
 
+// What alignment to 2 MiB and huge pages buy for a move.
+void move_small_pages(benchmark::State& state, size_t offset) {
+  const size_t bytes = static_cast<size_t>(state.range(0));
+  char* home = map_aligned(bytes, kHugePage);
+  char* around = map_aligned(bytes + kHugePage, kHugePage);
+  char* away = around + offset;
+  (void)madvise(home, bytes, MADV_NOHUGEPAGE);
+  (void)madvise(around, bytes + kHugePage, MADV_NOHUGEPAGE);
+  bool lost = false;
+  compare(state, home, bytes, [&] {
+    if (!move_pages(away, home, bytes, &lost)) state.SkipWithError("mremap");
+    if (!move_pages(home, away, bytes, &lost)) state.SkipWithError("mremap");
+  });
+  unmap_pages(home, bytes);
+  unmap_pages(around, bytes + kHugePage);
+}
+void move_small_pages_aligned(benchmark::State& state) {
+  move_small_pages(state, 0);
+}
+void move_small_pages_misaligned(benchmark::State& state) {
+  move_small_pages(state, page_bytes());
+}
+
 void sizes(benchmark::internal::Benchmark* bench) {
   for (int64_t kib : {68, 128, 256, 512, 1024, 2048, 4096, 16384, 65536, 262144})
     bench->Arg(kib << 10);
@@ -114,6 +137,8 @@ void sizes(benchmark::internal::Benchmark* bench) {
 BENCHMARK(park_and_unpark)->Apply(sizes);
 BENCHMARK(park_and_unpark_beside_a_busy_thread)->Apply(sizes);
 BENCHMARK(plain_mremap_out_and_back)->Apply(sizes);
+BENCHMARK(move_small_pages_aligned)->Apply(sizes);
+BENCHMARK(move_small_pages_misaligned)->Apply(sizes);
 BENCHMARK(dontneed_huge_pages)->Apply(sizes);
 BENCHMARK(dontneed_small_pages)->Apply(sizes);
 
