@@ -12,14 +12,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Run {
+struct Result {
   int code;
   std::string text;  // both streams
 };
 
-Run run_pack(const std::string& arguments) {
+Result run_pack(const std::string& arguments) {
   const std::string command = std::string(RCORE_PACK_COMMAND) + " " + arguments + " 2>&1";
-  Run run{-1, ""};
+  Result run{-1, ""};
   FILE* pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) return run;
   char buffer[4096];
@@ -49,7 +49,7 @@ class PackCommand : public testing::Test {
 constexpr char kExample[] = "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n";
 
 TEST_F(PackCommand, PrintsHeightBoundAndVerdict) {
-  const Run run = run_pack(write("input.csv", kExample));
+  const Result run = run_pack(write("input.csv", kExample));
   EXPECT_EQ(run.code, 0) << run.text;
   std::istringstream lines(run.text);
   std::string header, name, buffers, bound, height, ratio, proven, nodes, seconds, verdict;
@@ -68,7 +68,7 @@ TEST_F(PackCommand, PacksEveryCsvOfAFolder) {
   write("b.csv", kExample);
   write("a.csv", kExample);
   write("notes.txt", "not an instance");
-  const Run run = run_pack(folder_.string());
+  const Result run = run_pack(folder_.string());
   EXPECT_EQ(run.code, 0) << run.text;
   EXPECT_NE(run.text.find("2 instances"), std::string::npos);
   EXPECT_LT(run.text.find("a.csv"), run.text.find("b.csv"));
@@ -76,7 +76,7 @@ TEST_F(PackCommand, PacksEveryCsvOfAFolder) {
 
 TEST_F(PackCommand, WritesTheSolution) {
   const std::string output = (folder_ / "out.csv").string();
-  const Run run = run_pack(write("input.csv", kExample) + " --output " + output);
+  const Result run = run_pack(write("input.csv", kExample) + " --output " + output);
   EXPECT_EQ(run.code, 0) << run.text;
   std::ifstream file(output);
   std::string header;
@@ -102,7 +102,7 @@ TEST_F(PackCommand, AnswersBadInputWithOneLineAndCodeTwo) {
       good + " --output " + (folder_ / "no" / "out.csv").string(),
   };
   for (const std::string& arguments : bad_lines) {
-    const Run run = run_pack(arguments);
+    const Result run = run_pack(arguments);
     EXPECT_EQ(run.code, 2) << arguments << "\n" << run.text;
     EXPECT_NE(run.text.find("rcore-pack: "), std::string::npos) << arguments;
   }
@@ -111,7 +111,7 @@ TEST_F(PackCommand, AnswersBadInputWithOneLineAndCodeTwo) {
 }
 
 TEST_F(PackCommand, ExplainsItself) {
-  const Run run = run_pack("--help");
+  const Result run = run_pack("--help");
   EXPECT_EQ(run.code, 0);
   EXPECT_NE(run.text.find("--time-limit"), std::string::npos);
 }
