@@ -14,14 +14,6 @@
 
 #include "kernels/cpu/simd-inl.h"
 
-// The sums must stay in registers: so the loops over rows must be unrolled.
-#undef RC_UNROLL
-#if defined(__clang__)
-#define RC_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define RC_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
@@ -127,7 +119,7 @@ HWY_INLINE void pack_b_transposed(const typename IO::T* b, int64_t stride, int64
 HWY_INLINE void multiply_block(const float* a, int64_t lda, const float* b, int64_t k, float* c,
                                int64_t ldc, bool add) {
   const int64_t N = lanes(), NR = panel_cols();
-  VF s0[kMR], s1[kMR];
+  VF s0[kMR], s1[kMR];  // in registers only if the loops over rows are unrolled
   RC_UNROLL
   for (int i = 0; i < kMR; ++i) s0[i] = s1[i] = hn::Zero(DF());
   for (int64_t p = 0; p < k; ++p, b += NR) {

@@ -35,15 +35,20 @@ class PhiloxVectors {
 class PhiloxVectors {
  public:
   explicit PhiloxVectors(PhiloxRecord record)
-      : key0_(static_cast<uint32_t>(record.seed)),
-        key1_(static_cast<uint32_t>(record.seed >> 32)),
-        offset_(record.offset) {
+      : offset_(record.offset) {
     // Lane 2j holds counter j and lane 2j+1 counter K/2 + j, so that interleaving the lower and the
     // upper lanes of each 128-bit block gives the words in order.
     HWY_ALIGN uint64_t order[HWY_MAX_BYTES / sizeof(uint64_t)];
     const size_t K = hn::Lanes(DQ());
     for (size_t j = 0; j < K; ++j) order[j] = j / 2 + (j % 2) * (K / 2);
     order_ = hn::Load(DQ(), order);
+    uint32_t k0 = static_cast<uint32_t>(record.seed), k1 = static_cast<uint32_t>(record.seed >> 32);
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+      hn::Store(hn::Set(DQ(), uint64_t{k0}), DQ(), keys_ + 2 * round * kKeyStride);
+      hn::Store(hn::Set(DQ(), uint64_t{k1}), DQ(), keys_ + (2 * round + 1) * kKeyStride);
+      k0 += kPhiloxWeyl0;
+      k1 += kPhiloxWeyl1;
+    }
   }
 
   // Words of elements [first, first + 2 * lanes()); first is a multiple of 4.
@@ -51,15 +56,15 @@ class PhiloxVectors {
     const VQ counter = hn::Add(hn::Set(DQ(), offset_ + first / 4), order_);
     VQ c0 = counter, c1 = hn::ShiftRight<32>(counter), c2 = hn::Zero(DQ()), c3 = hn::Zero(DQ());
     const VQ m0 = hn::Set(DQ(), kPhiloxMul0), m1 = hn::Set(DQ(), kPhiloxMul1);
-    uint32_t k0 = key0_, k1 = key1_;
+    RC_UNROLL
     for (int round = 0; round < kPhiloxRounds; ++round) {
       const VQ p0 = multiply(c0, m0), p1 = multiply(c2, m1);
-      c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c1), hn::Set(DQ(), uint64_t{k0}));
+      const VQ k0 = hn::Load(DQ(), keys_ + 2 * round * kKeyStride);
+      const VQ k1 = hn::Load(DQ(), keys_ + (2 * round + 1) * kKeyStride);
+      c0 = hn::Xor3(hn::ShiftRight<32>(p1), c1, k0);
       c1 = p1;
-      c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c3), hn::Set(DQ(), uint64_t{k1}));
+      c2 = hn::Xor3(hn::ShiftRight<32>(p0), c3, k1);
       c3 = p0;
-      k0 += kPhiloxWeyl0;
-      k1 += kPhiloxWeyl1;
     }
     const VQ low = hn::Set(DQ(), uint64_t{0xFFFFFFFFu});
     const VQ a = hn::Or(hn::And(c0, low), hn::ShiftLeft<32>(c1));
@@ -72,9 +77,11 @@ class PhiloxVectors {
   static HWY_INLINE VQ multiply(VQ a, VQ b) {
     return hn::MulEven(hn::BitCast(DU(), a), hn::BitCast(DU(), b));
   }
-  uint32_t key0_, key1_;
+  static constexpr int64_t kKeyStride = HWY_MAX_BYTES / sizeof(uint64_t);
   uint64_t offset_;
   VQ order_;
+  // The key of every round, broadcast once: an operand from the first-level cache.
+  HWY_ALIGN uint64_t keys_[2 * kPhiloxRounds * kKeyStride];
 };
 #endif
 

@@ -17,6 +17,14 @@
 #include "kernels/arith/bf16.h"
 #include "kernels/arith/hd.h"
 
+// Before a loop of at most 16 rounds known at compile time: unrolled in full.
+#undef RC_UNROLL
+#if defined(__clang__)
+#define RC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define RC_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
@@ -137,7 +145,13 @@ struct BF16 {
   }
 #if HWY_TARGET != HWY_SCALAR
   static HWY_INLINE hn::Vec<DW> join(VF a, VF b) {
-    const VU ra = round(a), rb = round(b);
+    // The sum is a NaN if either is, and seldom else (inf - inf), where the long way is as right.
+    const bool plain = hn::AllFalse(DF(), hn::IsNaN(hn::Add(a, b)));
+    VU ra = round_number(hn::BitCast(DU(), a)), rb = round_number(hn::BitCast(DU(), b));
+    if (HWY_UNLIKELY(!plain)) {
+      ra = round(a);
+      rb = round(b);
+    }
     const VU upper = hn::And(rb, hn::Set(DU(), 0xFFFF0000u));
     return hn::BitCast(DW(), hn::Or(hn::ShiftRight<16>(ra), upper));
   }
