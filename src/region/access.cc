@@ -1,4 +1,5 @@
 // src/region/access.cc: how content leaves a region, and what replay must hand back: decisions and draws.
+#include "src/region/call_log.h"
 #include "src/region/context.h"
 #include "src/storage/tensor.h"
 
@@ -154,6 +155,7 @@ Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spe
     entry.decisions.push_back({slot, block, meta});
   };
   keep(r->entry);
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDecide, .slot = slot, .bytes = meta.bytes()});
   if (Region* recorder = recording_ancestor(r)) keep(recorder->journal.at(r->recorder_entry));
   return ok_status();
 }

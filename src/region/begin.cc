@@ -1,4 +1,5 @@
 // src/region/begin.cc: opening a region: what nests it, what the policy says, what it captures.
+#include "src/region/call_log.h"
 #include "src/region/context.h"
 
 namespace rc {
@@ -151,6 +152,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
     return captured;
   }
   r->destroy = desc.destroy;
+  if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
   lock.trace(RC_EVENT_BEGIN, r, 0, 0);
   *out = r;
   return ok_status();

@@ -1,6 +1,7 @@
 // src/region/region.cc: sealing, discarding, letting go, and the end of a region.
 #include "src/region/region.h"
 
+#include "src/region/call_log.h"
 #include "src/region/context.h"
 #include "src/storage/tensor.h"
 
@@ -205,6 +206,7 @@ Status region_end(Locked& lock, Region* r, Stream stream) {
   if (r->state != RC_REGION_OPEN)
     return Status(RC_E_STATE, "region", format("region of module '%s' was ended before", r->module->name.c_str()));
   if (r->context->flag(RC_CONTEXT_VERIFY)) RC_TRY(region_digest(lock, r));
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kEnd});
   bool empty = r->dropped_children && !r->transient;
   uint64_t dropped = 0;
   for (uint32_t i = 0; i < r->n_slots; ++i) {
@@ -229,6 +231,7 @@ Status region_end(Locked& lock, Region* r, Stream stream) {
 Status region_discard(Locked& lock, Region* r, Stream stream) {
   if (r->state == RC_REGION_OPEN)
     return Status(RC_E_STATE, "region", format("region of module '%s' is still open", r->module->name.c_str()));
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDiscard});
   if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying) return Status::note(RC_PASS);
   uint64_t dropped = 0;
   bool any = false;
@@ -264,6 +267,7 @@ Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream) {
   RC_TRY(check_slot(r, slot));
   if (r->state == RC_REGION_OPEN || r->replaying)
     return Status(RC_E_STATE, "region", "a slot can be done only after the region's end, outside its replay");
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDone, .slot = slot});
   SlotState& s = r->slots[slot];
   if (s.content == SlotState::kEmpty || s.done) return Status::note(RC_PASS);
   const uint64_t bytes = content_bytes(s);
@@ -279,6 +283,7 @@ Status region_cancel(Locked& lock, Region* r, Stream stream) {
     r->cancel_pending = true;
     return Status::note(RC_PENDING);
   }
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kCancel});
   r->state = RC_REGION_CANCELLED;
   ++r->context->counts.cancelled;
   ++r->links;  // clearing a slot must not end the region under our feet
@@ -291,6 +296,7 @@ Status region_cancel(Locked& lock, Region* r, Stream stream) {
 
 void region_release(Locked& lock, Region* r, Stream stream) {
   lock.trace(RC_EVENT_RELEASE, r, 0, 0);
+  if (CallLog* log = log_of(r); log && r->handles == 1) log->add(r, {.op = CallLog::kRelease});
   --r->handles;
   region_end_if_unused(lock, r, stream);
   lock.trace_live_bytes();

@@ -1,6 +1,7 @@
 // src/region/replay.cc: rc_backward_replay: bring back what is missing, once, for whoever needs it.
 #include <algorithm>
 
+#include "src/region/call_log.h"
 #include "src/region/context.h"
 #include "src/region/fence.h"
 #include "src/region/kernel_module.h"
@@ -246,6 +247,7 @@ Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream s
   for (uint32_t i = 0; i < n; ++i) {
     Region* r = regions[i];
     if (!r) continue;
+    if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
     ++r->links;  // the host may release it from a callback
     const uint64_t id = r->id;
     Status status = replay_one(lock, r, stream);

@@ -1,4 +1,5 @@
 // src/region/save.cc: how tensors come into a region: saved, allocated by the core, or declared as the host's.
+#include "src/region/call_log.h"
 #include "src/region/context.h"
 #include "src/storage/tensor.h"
 
@@ -40,6 +41,8 @@ struct Prepared {
   Block* block = nullptr;  // of the source, of a recognised view, or a fresh copy (then it has a ref and a hold)
   uint64_t offset = 0;
   uint64_t relative = 0;  // offset in the source slot
+  Region* given = nullptr;  // the source before refer_to, for the log
+  uint32_t given_slot = 0;
   bool fresh = false;
   bool ignore = false;
   TensorMeta meta;
@@ -48,6 +51,8 @@ struct Prepared {
 // A region nested in the source lives inside it: it refers to what the source itself refers to, so that the two do not
 // keep each other alive.
 void refer_to(Region* r, Region* source, uint32_t slot, Prepared* out) {
+  out->given = source;
+  out->given_slot = slot;
   while (source && (source == r || is_ancestor(source, r))) {
     const SlotState& s = source->slots[slot];
     slot = s.source_slot;
@@ -156,6 +161,17 @@ void release_later(Context* context, rc_tensor* tensor) {
   context->defer([](void* t, void*, void*) { release_tensor(static_cast<rc_tensor*>(t)); }, tensor);
 }
 
+void log_save(Region* r, const SaveItem& item, const Prepared& p) {
+  CallLog* log = log_of(r);
+  if (!log) return;
+  const uint64_t bytes = p.meta.bytes();
+  if (p.given && p.given != r)
+    log->link(r, item.save.slot, p.given, p.given_slot, bytes);
+  else
+    log->add(r, {.op = item.save.tensor ? CallLog::kSaveTensor : CallLog::kSaveCopy, .slot = item.save.slot,
+                 .bytes = bytes});
+}
+
 void commit(Locked& lock, Region* r, const SaveItem& item, Prepared& p, Stream stream) {
   Context* context = r->context;
   SlotState& s = r->slots[item.save.slot];
@@ -164,6 +180,7 @@ void commit(Locked& lock, Region* r, const SaveItem& item, Prepared& p, Stream s
     return;
   }
   if (s.content != SlotState::kEmpty) slot_clear(lock, r, s, stream);
+  log_save(r, item, p);
   s.meta = std::move(p.meta);
   s.dropped = s.done = false;
   if (item.save.tensor) {
@@ -231,6 +248,7 @@ Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
   const bool by_policy = !r->transient && r->phase == RC_PHASE_FORWARD;
   s.plan = by_policy ? r->site_plan->by_role[def.role] : SlotPlan();
   *slot = r->n_slots++;
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kSlotAdd});
   return ok_status();
 }
 
@@ -276,6 +294,7 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
   s.meta = std::move(meta);
   s.dropped = s.done = false;
   s.meta.fill(s.block->data, out);
+  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kAlloc, .slot = slot, .bytes = s.meta.bytes()});
   lock.trace(RC_EVENT_ALLOC, r, s.meta.bytes(), 0);
   return moved ? Status::note(RC_MOVED) : ok_status();
 }
@@ -300,6 +319,8 @@ Status region_output(Region* r, uint32_t slot, rc_output_mode mode, const rc_ten
   s.content = mode == RC_OUTPUT_HOST ? SlotState::kHostManaged : SlotState::kHostKept;
   s.host_data = view.data;
   s.dropped = s.done = false;
+  if (CallLog* log = log_of(r))
+    log->add(r, {.op = CallLog::kOutput, .mode = mode, .slot = slot, .bytes = s.meta.bytes()});
   return ok_status();
 }
 

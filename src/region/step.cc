@@ -1,6 +1,7 @@
 // src/region/step.cc: opening and closing a step.
 #include "src/region/step.h"
 
+#include "src/region/call_log.h"
 #include "src/region/context.h"
 
 namespace rc {
@@ -13,6 +14,7 @@ Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
   step->phase = desc.phase;
   step->log = (desc.flags & RC_STEP_LOG) != 0;
   step->cap_bytes = desc.cap_bytes;
+  if (step->log) context->call_log = std::make_unique<CallLog>(step->serial);
   // An evaluation pass has other lifetimes: it never enters the plan.
   if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial);
   context->apply_caps();
