@@ -12,7 +12,17 @@ namespace {
 
 constexpr std::string_view kColumns[] = {"id",        "lower", "upper", "size",
                                          "alignment", "gaps",  "hint",  "offset"};
-enum Column : size_t { kId, kLower, kUpper, kSize, kAlignment, kGaps, kHint, kOffset, kColumnCount };
+enum Column : size_t {
+  kId,
+  kLower,
+  kUpper,
+  kSize,
+  kAlignment,
+  kGaps,
+  kHint,
+  kOffset,
+  kColumnCount
+};
 constexpr size_t kRequiredColumns = 4;
 constexpr size_t kAbsent = size_t(-1);
 
@@ -185,7 +195,7 @@ std::string parse_minimalloc_csv(const std::string& text, const std::string& nam
 std::string read_minimalloc_file(const std::string& path, MinimallocInstance& instance) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) return path + ": cannot be read, or is empty";
+  if (!file || !(text << file.rdbuf())) return path + ": cannot be read or is empty";
   return parse_minimalloc_csv(text.str(), path, instance);
 }
 

@@ -1,9 +1,9 @@
 // src/storage/minimalloc_csv.h: packing problems in the CSV form of google/minimalloc.
 //
-// A header line names the columns, in any order: id, lower, upper, size, and optionally alignment (1
-// where absent), gaps (`a-b c-d`: times within [lower, upper) at which the buffer is not live), hint
-// (ignored) and offset (a solution). Times and sizes are integers. A gap with a window (`a-b@c:d`) is
-// refused: a buffer here is live or it is not.
+// A header line names the columns, in any order: id, lower, upper, size, and optionally alignment
+// (1 where absent), gaps (`a-b c-d`: times in [lower, upper) at which the buffer is not live), hint
+// (ignored) and offset (a solution). Times and sizes are integers. A gap with a window (`a-b@c:d`)
+// is refused: a buffer here is live or it is not.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// src/storage/minimalloc_csv_test.cc: the CSV form of packing problems, its gaps and its error lines.
+// src/storage/minimalloc_csv_test.cc: the CSV form of packing problems, gaps and error lines.
 #include "src/storage/minimalloc_csv.h"
 
 #include <gtest/gtest.h>
@@ -103,7 +103,8 @@ TEST(MinimallocCsv, RefusesABadHeader) {
 }
 
 TEST(MinimallocCsv, RefusesRowsThatContradictThemselves) {
-  EXPECT_EQ(error_of("id,lower,upper,size\na,0,1\n"), "x.csv:2: there are 3 fields, the header has 4");
+  EXPECT_EQ(error_of("id,lower,upper,size\na,0,1\n"),
+            "x.csv:2: there are 3 fields, the header has 4");
   EXPECT_EQ(error_of("id,lower,upper,size\na,5,4,1\n"),
             "x.csv:2: column upper is '4', below the column lower, 5");
   EXPECT_EQ(error_of("id,lower,upper,size,alignment\na,0,4,1,0\n"),
@@ -116,7 +117,8 @@ TEST(MinimallocCsv, RefusesRowsThatContradictThemselves) {
 TEST(MinimallocCsv, RefusesBadGaps) {
   const std::string header = "id,lower,upper,size,gaps\n";
   EXPECT_EQ(error_of(header + "a,0,9,1,3\n"), "x.csv:2: column gaps is '3', expected begin-end");
-  EXPECT_EQ(error_of(header + "a,0,9,1,5-3\n"), "x.csv:2: column gaps is '5-3', expected begin-end");
+  EXPECT_EQ(error_of(header + "a,0,9,1,5-3\n"),
+            "x.csv:2: column gaps is '5-3', expected begin-end");
   EXPECT_EQ(error_of(header + "a,0,9,1,3-10\n"),
             "x.csv:2: column gaps is '3-10', outside of 0-9 or not after the gap before it");
   EXPECT_EQ(error_of(header + "a,0,9,1,4-6 5-7\n"),
@@ -126,7 +128,8 @@ TEST(MinimallocCsv, RefusesBadGaps) {
 }
 
 TEST(MinimallocCsv, SurvivesAnyPrefixAndAnyByteFlip) {
-  const std::string text = "id,lower,upper,size,alignment,gaps\na,0,10,100,4,2-4 6-7\nb,-3,9,5,1,\n";
+  const std::string text =
+      "id,lower,upper,size,alignment,gaps\na,0,10,100,4,2-4 6-7\nb,-3,9,5,1,\n";
   MinimallocInstance instance;
   for (size_t n = 0; n < text.size(); ++n) {
     (void)parse_minimalloc_csv(text.substr(0, n), "x.csv", instance);
@@ -151,7 +154,7 @@ TEST(MinimallocCsv, ReadsAFileAndNamesOneThatIsNotThere) {
   EXPECT_EQ(read_minimalloc_file(path, instance), "");
   EXPECT_EQ(instance.name, path);
   std::remove(path.c_str());
-  EXPECT_EQ(read_minimalloc_file(path, instance), path + ": cannot be read, or is empty");
+  EXPECT_EQ(read_minimalloc_file(path, instance), path + ": cannot be read or is empty");
 }
 
 }  // namespace

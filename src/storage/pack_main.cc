@@ -108,7 +108,8 @@ int run(const Arguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app{"Packs buffers with known live intervals into one arena of least height."};
   Arguments arguments;
-  app.add_option("inputs", arguments.inputs, "CSV files (id,lower,upper,size[,alignment,gaps]) or folders")
+  app.add_option("inputs", arguments.inputs,
+                 "CSV files (id,lower,upper,size[,alignment,gaps]) or folders")
       ->required();
   app.add_option("--time-limit", arguments.options.time_limit, "seconds per instance")
       ->check(CLI::NonNegativeNumber)

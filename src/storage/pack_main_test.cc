@@ -1,4 +1,4 @@
-// src/storage/pack_main_test.cc: rcore-pack as a command: its table, its output file, its exit codes.
+// src/storage/pack_main_test.cc: rcore-pack as a command: table, output file, exit codes.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -46,7 +46,8 @@ class PackCommand : public testing::Test {
 };
 
 // The example of the MiniMalloc readme: five buffers that fit into 12.
-constexpr char kExample[] = "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n";
+constexpr char kExample[] =
+    "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n";
 
 TEST_F(PackCommand, PrintsHeightBoundAndVerdict) {
   const Result run = run_pack(write("input.csv", kExample));

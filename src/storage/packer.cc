@@ -62,7 +62,9 @@ class Packer {
   }
 
  private:
-  bool reached() const { return uint64_t(best_.height) <= std::max(packing_.proven_bound, enough_); }
+  bool reached() const {
+    return uint64_t(best_.height) <= std::max(packing_.proven_bound, enough_);
+  }
   bool done() const { return reached() || Clock::now() > deadline_; }
 
   void greedy();
@@ -86,8 +88,8 @@ class Packer {
   Fit best_;
 };
 
-// A packing without slack has offsets that are multiples of the unit, so its height leaves one of the
-// residues of the sizes.
+// A packing without slack has offsets that are multiples of the unit, so its height leaves one of
+// the residues of the sizes.
 int64_t Packer::next_height(int64_t least) const {
   if (residues_.empty()) return least;
   const int64_t base = least / sections_.unit * sections_.unit;
@@ -182,8 +184,8 @@ SearchOutcome Packer::search_at(CapacitySearch& search, int64_t height, uint64_t
 }
 
 // First the least height that could exist. Where the slice runs out: once a height on the way up to
-// the best known packing, half way at first and nearer to it after each failure, again as long as it
-// succeeds. Then a longer slice from the bottom.
+// the best known packing, half way at first and nearer to it after each failure, again as long as
+// it succeeds. Then a longer slice from the bottom.
 void Packer::search() {
   CapacitySearch search(sections_, options_.switches);
   uint64_t slice = kFirstSlice * sections_.items.size();

@@ -1,4 +1,4 @@
-// src/storage/packer.h: offsets for buffers with known live intervals, at the least height it finds.
+// src/storage/packer.h: offsets for buffers with known live intervals, at the least height.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ struct PackOptions {
 };
 
 // Fast first: greedy fits over several orders, then an improvement of the best order, then an exact
-// search, each only while the height is above the best known bound (or options.enough). Never throws
-// but for memory; an ill-formed problem returns with Packing::error set. Thread-safe: no state.
+// search, each only while the height is above the best known bound (or options.enough). Throws only
+// for want of memory; an ill-formed problem returns with Packing::error set. Thread-safe: no state.
 Packing pack(const PackingProblem& problem, const PackOptions& options = {});
 
 }  // namespace rc

@@ -23,8 +23,10 @@ enum class FitOrder : uint8_t {
   kEnd,       // latest end first, then size
 };
 // In the order in which they serve transformer traces best.
-inline constexpr FitOrder kFitOrders[] = {FitOrder::kLifetime, FitOrder::kEnd,  FitOrder::kSize,
-                                          FitOrder::kArea,     FitOrder::kPressure, FitOrder::kBegin};
+inline constexpr FitOrder kFitOrders[] = {
+    FitOrder::kLifetime, FitOrder::kEnd,      FitOrder::kSize,
+    FitOrder::kArea,     FitOrder::kPressure, FitOrder::kBegin,
+};
 
 std::vector<int32_t> fit_order(const PackingSections& sections, FitOrder order);
 

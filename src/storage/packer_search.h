@@ -27,7 +27,11 @@ struct SearchSwitches {
 };
 
 // How unplaced items are ranked where their offsets are equal.
-enum class SearchOrder : uint8_t { kLifetimeAreaPressure, kPressureAreaLifetime, kPressureLifetimeArea };
+enum class SearchOrder : uint8_t {
+  kLifetimeAreaPressure,
+  kPressureAreaLifetime,
+  kPressureLifetimeArea
+};
 
 enum class SearchOutcome : uint8_t { kFound, kInfeasible, kLimit };
 

@@ -1,4 +1,4 @@
-// src/storage/packer_test.cc: the packer against brute force, its bounds, gaps, alignment and edges.
+// src/storage/packer_test.cc: the packer against brute force; bounds, gaps, alignment, edges.
 #include "src/storage/packer.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +26,8 @@ bool live_together(const PackingBuffer& a, const PackingBuffer& b) {
 // optimal packing, sorted by offset, is never higher than the packing of its own order.
 class BruteForce {
  public:
-  explicit BruteForce(const PackingProblem& problem) : problem_(problem), offsets_(problem.buffers.size(), kOpen) {}
+  explicit BruteForce(const PackingProblem& problem)
+      : problem_(problem), offsets_(problem.buffers.size(), kOpen) {}
   uint64_t height() {
     best_ = ~uint64_t{0};
     descend(0, 0);
@@ -261,8 +262,10 @@ TEST(Packer, RefusesIllFormedProblemsWithTheFieldAndTheLimit) {
   EXPECT_EQ(pack({{{1, 1, {{0, 1}}}, {1, 1, {{0, 1}, {5, 4}}}}}).error,
             "buffers[1].live[1] begins at 5, after its end 4");
   const std::string too_big = ": the sum of all sizes and alignments exceeds 4611686018427387904";
-  EXPECT_EQ(pack({{{~uint64_t{0}, 1, {}}}}).error, "buffers[0].size is 18446744073709551615" + too_big);
-  EXPECT_EQ(pack({{{kMaxPackingBytes, 1, {}}, {1, 1, {}}}}).error, "buffers[1].size is 1" + too_big);
+  EXPECT_EQ(pack({{{~uint64_t{0}, 1, {}}}}).error,
+            "buffers[0].size is 18446744073709551615" + too_big);
+  EXPECT_EQ(pack({{{kMaxPackingBytes, 1, {}}, {1, 1, {}}}}).error,
+            "buffers[1].size is 1" + too_big);
   EXPECT_EQ(pack({{{kMaxPackingBytes, 2, {}}}}).error,
             "buffers[0].size is 4611686018427387904" + too_big);
 }

@@ -1,6 +1,7 @@
-// src/storage/packer_trace.h: live intervals of a transformer stage in 1F1B order, for tests and benchmarks.
+// src/storage/packer_trace.h: live intervals of a transformer stage in 1F1B order, for tests.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -24,7 +25,8 @@ struct TransformerTrace {
 // Builds the problem by walking through the schedule one operation at a time.
 class TransformerTraceBuilder {
  public:
-  explicit TransformerTraceBuilder(const TransformerTrace& trace) : trace_(trace), random_(trace.seed) {
+  explicit TransformerTraceBuilder(const TransformerTrace& trace)
+      : trace_(trace), random_(trace.seed) {
     std::uniform_real_distribution<double> factor(1 - trace.jitter, 1 + trace.jitter);
     for (int l = 0; l < trace.layers; ++l) factors_.push_back(factor(random_));
     tensors_.resize(size_t(trace.microbatches) * size_t(trace.layers) * kSlots);
@@ -41,8 +43,8 @@ class TransformerTraceBuilder {
   }
 
  private:
-  // The outputs of a layer's operations in order; each is read by the next one and saved for backward
-  // as its fate says. Sizes are in units of 2 * hidden bytes per token, times a fraction.
+  // The outputs of a layer's operations in order; each is read by the next one and saved for
+  // backward as its fate says. Sizes are in units of 2 * hidden bytes per token, times a fraction.
   enum Fate { kKept, kDiscarded, kScratch };
   struct Slot {
     double hiddens;

@@ -1,4 +1,4 @@
-// src/storage/packer_trace_test.cc: transformer traces with gaps pack within two percent of the bound.
+// src/storage/packer_trace_test.cc: transformer traces with gaps pack within 2 % of the bound.
 #include "src/storage/packer_trace.h"
 
 #include <gtest/gtest.h>

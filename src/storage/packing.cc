@@ -53,8 +53,8 @@ std::string problem_defect(const PackingProblem& problem) {
     const PackingBuffer& buffer = problem.buffers[b];
     const std::string name = "buffers[" + std::to_string(b) + "]";
     if (buffer.alignment == 0 || buffer.alignment > kMaxPackingBytes) {
-      return name + ".alignment is " + std::to_string(buffer.alignment) + ", must be between 1 and " +
-             std::to_string(kMaxPackingBytes);
+      return name + ".alignment is " + std::to_string(buffer.alignment) +
+             ", must be between 1 and " + std::to_string(kMaxPackingBytes);
     }
     // One pad below each buffer; an empty buffer takes neither bytes nor a pad.
     const uint64_t pad = buffer.size == 0 ? 0 : buffer.alignment - 1;

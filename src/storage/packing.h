@@ -1,6 +1,6 @@
 // src/storage/packing.h: the static packing problem, its solution, and bounds on it.
 //
-// A problem is a set of buffers. Each buffer gets one offset, valid in all of its live intervals; two
+// A problem is a set of buffers. Each buffer gets one offset, valid in all its live intervals; two
 // buffers that are live at a common time must not share an address. Between two intervals of one
 // buffer (a discarded output that is refilled later) its addresses belong to whoever wants them.
 // Plain data: nothing here knows a device, a tensor or the C ABI.
@@ -52,14 +52,14 @@ struct Packing {
 // here then fits a signed 64-bit integer.
 inline constexpr uint64_t kMaxPackingBytes = uint64_t{1} << 62;
 
-// Empty if the problem is well formed; otherwise one line that names buffer, field, value and limit.
+// Empty if the problem is well formed; otherwise one line with buffer, field, value and limit.
 std::string problem_defect(const PackingProblem& problem);
 
 // Max over time of the live bytes, gaps excluded. Needs a well-formed problem.
 uint64_t lower_bound(const PackingProblem& problem);
 
-// The same with the padding that alignment makes unavoidable: where all alignments share a factor g,
-// each of the buffers live at one time but the topmost one takes a multiple of g.
+// The same with the padding that alignment makes unavoidable: where all alignments share a factor
+// g, each of the buffers live at one time but the topmost one takes a multiple of g.
 uint64_t aligned_lower_bound(const PackingProblem& problem);
 
 }  // namespace rc

@@ -1,4 +1,4 @@
-// src/storage/validator_test.cc: the validator accepts legal packings and names what is wrong with others.
+// src/storage/validator_test.cc: legal packings pass, of others the first violation is named.
 #include "src/storage/validator.h"
 
 #include <gtest/gtest.h>
@@ -73,7 +73,8 @@ TEST(Validator, RefusesAWrongNumberOfOffsets) {
 }
 
 TEST(Validator, IgnoresEmptyBuffersAndBuffersThatNeverLive) {
-  const PackingProblem problem{{{0, 256, {{0, 9}}}, {64, 1, {{3, 3}}}, {64, 1, {}}, {64, 1, {{0, 9}}}}};
+  const PackingProblem problem{
+      {{0, 256, {{0, 9}}}, {64, 1, {{3, 3}}}, {64, 1, {}}, {64, 1, {{0, 9}}}}};
   EXPECT_EQ(packing_violation(problem, Offsets{7, 9999, 5, 0}, 64), "");
 }
 
