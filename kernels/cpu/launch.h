@@ -5,8 +5,9 @@
 
 namespace rc::cpu {
 
-// Parallel::run; throws std::bad_alloc on the calling thread if a task did. Every task runs in the default floating-point environment (round to nearest,
-// denormals kept): a host thread that flushes denormals must not change a kernel's bits.
+// Parallel::run with every task in the default floating-point environment (round to nearest,
+// denormals kept): a host thread that flushes denormals must not change a kernel's bits. Throws
+// std::bad_alloc on the calling thread if a task did.
 void run_tasks(Parallel& parallel, int64_t n_tasks, FunctionRef<void(int64_t)> task);
 
 // A slice of elements of one row: a and b are inputs (b = a for one input), first is the index of
