@@ -600,11 +600,11 @@ typedef struct rc_policy_desc {
   const rc_policy_rule* rules; /* after, and stronger than, what granularity writes */
   uint32_t n_rules;
   uint32_t rule_stride;
+  rc_flags flags;
   const uint32_t* layers_per_virtual_stage; /* any other layout: stage c * pp_size + r is chunk c of rank r; NULL =
                                              * num_layers spread evenly but for the first and the last rank      */
   uint32_t n_virtual_stages; /* pp_size * vpp_size, or 0 */
   uint32_t reserved0;
-  rc_flags flags;
 } rc_policy_desc;
 RC_DEFINE_INIT(rc_policy_desc, RC_TYPE_POLICY_DESC)
 

@@ -32,7 +32,6 @@ constexpr Spelling kSpellings[] = {
     {"overlap_moe_expert_parallel_communication", "overlap_moe_expert_parallel_comm"},
     {"cuda_graph_modules", "cuda_graph_scope"},
     {"moe_input_jitter", "moe_input_jitter_eps"},
-    {"megatron_strict", "strict_megatron"},
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ class KindTable {
   const Kind& at(int index) const { return kinds_[static_cast<size_t>(index)]; }
   // True if a rule about `spoken` holds for `kind`: the same, or its family.
   bool speaks_for(int spoken, int kind) const {
-    return spoken == kind || at(kind).family == spoken;
+    return spoken == kind || (spoken >= 0 && at(kind).family == spoken);
   }
 
  private:

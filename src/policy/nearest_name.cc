@@ -35,8 +35,8 @@ std::string nearest_name(std::string_view text, const std::vector<std::string_vi
   for (const std::string_view name : known) {
     const size_t shorter = std::min(text.size(), name.size());
     const bool prefix = shorter >= 3 && text.substr(0, shorter) == name.substr(0, shorter);
-    size_t distance = edit_distance(text, name);
-    const size_t limit = std::max<size_t>(1, std::max(text.size(), name.size()) / 3);
+    const size_t distance = edit_distance(text, name);
+    const size_t limit = (std::max(text.size(), name.size()) + 2) / 3;
     if (distance > limit && !prefix) continue;
     if (distance < best_distance) {
       best = name;

@@ -28,7 +28,9 @@ Status read_element(const void* base, uint32_t stride, uint32_t index, rc_type t
   for (size_t i = sizeof(T); i < head.struct_size; ++i) {
     if (bytes[i] != 0) {
       return Status(RC_E_VERSION, field,
-                    format("byte %zu is set, this library knows %zu bytes", i, sizeof(T)));
+                    format("the caller's struct has %u bytes, this library knows %zu, and byte %zu "
+                           "is not zero",
+                           head.struct_size, sizeof(T), i));
     }
   }
   *out = T{};
