@@ -46,20 +46,48 @@ Status check_depth(std::string_view text) {
   return ok_status();
 }
 
-// Follows the parser's events and remembers the first key that an object has twice.
+// Follows the parser's events and remembers the pointer of the first key that an object has twice.
 class DuplicateKeys {
  public:
   void on_event(json::parse_event_t event, const json& parsed) {
-    if (event == json::parse_event_t::object_start) open_.emplace_back();
-    if (event == json::parse_event_t::object_end) open_.pop_back();
-    if (event != json::parse_event_t::key) return;
-    const auto& key = parsed.get_ref<const std::string&>();
-    if (!open_.back().insert(key).second && first_.empty()) first_ = pointer_token(key);
+    switch (event) {
+      case json::parse_event_t::object_start:
+      case json::parse_event_t::array_start:
+        open_.push_back({event == json::parse_event_t::object_start, 0, {}, {}});
+        break;
+      case json::parse_event_t::object_end:
+      case json::parse_event_t::array_end:
+        open_.pop_back();
+        if (!open_.empty()) ++open_.back().index;
+        break;
+      case json::parse_event_t::value:
+        if (!open_.empty()) ++open_.back().index;
+        break;
+      case json::parse_event_t::key:
+        open_.back().key = parsed.get<std::string>();
+        if (!open_.back().keys.insert(open_.back().key).second && first_.empty()) {
+          first_ = pointer();
+        }
+        break;
+    }
   }
   const std::string& first() const { return first_; }
 
  private:
-  std::vector<std::set<std::string>> open_;
+  struct Level {
+    bool object;
+    size_t index;  // of the next value
+    std::string key;
+    std::set<std::string> keys;
+  };
+  std::string pointer() const {
+    std::string path;
+    for (const Level& level : open_) {
+      path += level.object ? pointer_token(level.key) : format("/%zu", level.index);
+    }
+    return path;
+  }
+  std::vector<Level> open_;
   std::string first_;
 };
 

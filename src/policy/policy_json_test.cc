@@ -146,7 +146,8 @@ TEST(PolicyJson, PointsAtLineAndColumnOfASyntaxError) {
 
 TEST(PolicyJson, RefusesDuplicateKeys) {
   refused(R"("num_layers": 4, "num_layers": 8)", "/num_layers", "twice");
-  refused(R"("rules": [{"action": "keep", "action": "keep"}])", "/action", "twice");
+  refused(R"("rules": [{"action": "keep"}, {"action": "keep", "action": "keep"}])",
+          "/rules/1/action", "twice");
 }
 
 TEST(PolicyJson, BoundsDepthAndSize) {
