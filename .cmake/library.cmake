@@ -12,6 +12,7 @@ add_library(rcore::rcore_static ALIAS rcore_static)
 # What the folders of src/ and kernels/ link for their own files, less what is headers only.
 get_target_property(RCORE_LINKED rcore_objects LINK_LIBRARIES)
 list(REMOVE_ITEM RCORE_LINKED nlohmann_json::nlohmann_json rcore_dlpack)
+list(FILTER RCORE_LINKED EXCLUDE REGEX "^::@")  # CMake's marks of the folder that linked an entry
 list(REMOVE_DUPLICATES RCORE_LINKED)
 
 foreach(library rcore rcore_static)
