@@ -25,8 +25,11 @@ Status wrong_type(const json& value, const std::string& at, const char* wanted) 
 // The keys of a rule, in the order of rc_policy_rule.
 const std::vector<std::string_view>& rule_keys() {
   static const auto* const keys = new std::vector<std::string_view>{
-      "kind",           "slot",   "role", "first_layer", "n_layers",     "chunk", "first_microbatch",
-      "n_microbatches", "action", "tier", "codec",       "group_layers", "group"};
+      "kind",         "slot",  "role",
+      "first_layer",  "n_layers", "chunk",
+      "first_microbatch", "n_microbatches", "action",
+      "tier",         "codec", "group_layers",
+      "group"};
   return *keys;
 }
 

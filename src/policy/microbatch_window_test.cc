@@ -38,7 +38,7 @@ TEST(MicrobatchWindow, FollowsOneForwardOneBackward) {
   }
 }
 
-// The interleaved schedule counts (chunk, microbatch) pairs in the order in which their forwards run.
+// The interleaved schedule counts (chunk, microbatch) pairs in the order of their forwards.
 TEST(MicrobatchWindow, FollowsTheInterleavedSchedule) {
   for (uint32_t pp = 2; pp <= 4; ++pp) {
     for (uint32_t rank = 0; rank < pp; ++rank) {

@@ -11,8 +11,8 @@ namespace rc {
 // at 64 bytes.
 size_t edit_distance(std::string_view a, std::string_view b);
 
-// Empty where nothing is near: the distance must be at most a third of the longer text, rounded up, or one text
-// must begin with the other (at least three bytes).
+// Empty where nothing is near: the distance must be at most a third of the longer text, rounded up,
+// or one text must begin with the other (at least three bytes).
 std::string nearest_name(std::string_view text, const std::vector<std::string_view>& known);
 
 // `, did you mean "x"?`, or the empty string.

@@ -1,4 +1,4 @@
-// src/policy/policy_desc_test.cc: the C descriptor: strides, older and newer elements, bad pointers.
+// src/policy/policy_desc_test.cc: the C descriptor: strides, older and newer elements, NULLs.
 #include <gtest/gtest.h>
 
 #include <cstring>

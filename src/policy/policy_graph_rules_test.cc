@@ -1,4 +1,4 @@
-// src/policy/policy_graph_rules_test.cc: Megatron's rules on graphs, overlap, the command line, and run time.
+// src/policy/policy_graph_rules_test.cc: Megatron's rules on graphs, overlap, run time.
 #include <gtest/gtest.h>
 
 #include "src/policy/rules_fixture.h"

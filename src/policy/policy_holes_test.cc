@@ -1,4 +1,4 @@
-// src/policy/policy_holes_test.cc: where Megatron silently does nothing, an error or a note says so.
+// src/policy/policy_holes_test.cc: errors and notes where Megatron silently does nothing.
 #include <gtest/gtest.h>
 
 #include "src/policy/rules_fixture.h"

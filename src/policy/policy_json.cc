@@ -147,8 +147,8 @@ Status SpecReader::read_layout(PolicySpec* spec) const {
   const uint64_t per_rank = spec->num_layers / spec->pp_size;
   if (spec->num_layers == 0 || spec->num_layers % spec->pp_size != 0 || per_rank % n != 0) {
     return argument_error(per_stage->pointer(),
-                          format("%llu does not divide the layers of a pipeline rank: num_layers %u "
-                                 "over %u ranks",
+                          format("%llu does not divide the layers of a pipeline rank: "
+                                 "num_layers %u over %u ranks",
                                  static_cast<unsigned long long>(n), spec->num_layers,
                                  spec->pp_size));
   }

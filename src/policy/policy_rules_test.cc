@@ -1,4 +1,4 @@
-// src/policy/policy_rules_test.cc: each of Megatron's rules by its id, in the order of POLICY_RULES.md.
+// src/policy/policy_rules_test.cc: each of Megatron's rules by its id.
 #include <gtest/gtest.h>
 
 #include "src/policy/rules_fixture.h"

@@ -1,6 +1,6 @@
 // src/policy/policy_spec.h: PolicySpec, what a policy is made from, owning every string and list.
 //
-// It mirrors rc_policy_desc field by field; both the C descriptor and the JSON form are read into it.
+// It mirrors rc_policy_desc field by field; the C descriptor and the JSON form are read into it.
 #pragma once
 
 #include <cstdint>

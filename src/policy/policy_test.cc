@@ -1,4 +1,4 @@
-// src/policy/policy_test.cc: decide() against Megatron's semantics and an independent model of its loop.
+// src/policy/policy_test.cc: decide() against Megatron's semantics and a model of its loop.
 #include "src/policy/policy.h"
 
 #include <gtest/gtest.h>
@@ -70,7 +70,8 @@ TEST(Policy, SelectiveNormalKindRecomputesOnlyWhatItSaved) {
     EXPECT_EQ(at(*policy, kind, 5, RC_ROLE_SAVED).action, RC_ACTION_RECOMPUTE) << kind;
     EXPECT_EQ(at(*policy, kind, 5, RC_ROLE_SAVED).rule, 0);
     EXPECT_EQ(policy->rule_text(0), std::string("recompute_modules[0]: ") + kind + ": recompute");
-    for (const rc_role role : {RC_ROLE_INPUT, RC_ROLE_OUTPUT, RC_ROLE_PARAMETER, RC_ROLE_DECISION}) {
+    for (const rc_role role : kRoles) {
+      if (role == RC_ROLE_SAVED) continue;
       EXPECT_EQ(at(*policy, kind, 5, role).action, RC_ACTION_KEEP) << kind;
       EXPECT_EQ(at(*policy, kind, 5, role).rule, -1);
     }
@@ -129,8 +130,8 @@ TEST(Policy, FullLeavesNestedKindsToTheRegionMachine) {
   }
 }
 
-// Megatron's loop over one block of layers, as recompute.py 157-181 runs it: returns the checkpointed
-// calls [first, end) in order.
+// Megatron's loop over one block of layers, as recompute.py 157-181 runs it: the checkpointed calls
+// [first, end) in order.
 std::vector<std::pair<uint32_t, uint32_t>> checkpointed_calls(rc_method method, uint32_t n_layers,
                                                               uint32_t n) {
   std::vector<std::pair<uint32_t, uint32_t>> calls;

@@ -1,4 +1,4 @@
-// src/policy/rule_table.cc: the ids and verdicts of Megatron's rules; the reasons are in POLICY_RULES.md.
+// src/policy/rule_table.cc: the ids and verdicts of the rules in POLICY_RULES.md.
 #include "src/policy/validate.h"
 
 namespace rc {

@@ -1,4 +1,4 @@
-// src/policy/rules_fixture.h: what the tests of Megatron's rules share: sample inputs and expectations.
+// src/policy/rules_fixture.h: sample inputs and expectations of the tests of rules.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ inline void expect_status(const Status& status, const std::string& id, const std
   EXPECT_EQ(message.substr(message.size() - tail.size()), tail) << message;
 }
 
-// Refused, by that rule (empty: by none of Megatron's), naming that field; `part` is in the message.
+// Refused, by that rule (empty: by none of Megatron's), naming that field; the message has `part`.
 inline void expect_refused(const PolicySpec& spec, const std::string& id, const std::string& field,
                            const std::string& part) {
   std::shared_ptr<const Policy> policy;

@@ -1,4 +1,4 @@
-// src/policy/stage_layout.h: StageLayout, which layers stand in which (pipeline rank, virtual chunk).
+// src/policy/stage_layout.h: StageLayout, which layers each (rank, virtual chunk) has.
 #pragma once
 
 #include <cstdint>

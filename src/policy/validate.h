@@ -1,7 +1,7 @@
 // src/policy/validate.h: the checks that stand between a PolicySpec and a Policy.
 //
-// Each of Megatron's rules has an id (POLICY_RULES.md beside the public header); a refusal or a note
-// that comes from one ends with that id in brackets.
+// Each of Megatron's rules has an id (POLICY_RULES.md beside the public header); a refusal or a
+// note that comes from one ends with that id in brackets.
 #pragma once
 
 #include <string>

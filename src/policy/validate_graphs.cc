@@ -174,8 +174,8 @@ Status check_graphs(RuleCheck& check) {
   return ok_status();
 }
 
-// The schedule cuts a layer into parts and interleaves two microbatches: what is recomputed must lie
-// within one part.
+// The schedule cuts a layer into parts and interleaves two microbatches: what is recomputed must
+// lie within one part.
 Status check_overlap(RuleCheck& check) {
   const PolicySpec& spec = check.spec;
   if (!spec.has(RC_POLICY_OVERLAP_MOE_EXPERT_PARALLEL_COMM)) return ok_status();

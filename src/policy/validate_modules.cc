@@ -30,8 +30,9 @@ Status check_names(RuleCheck& check) {
     }
   }
   if (!check.selective() && !modules.empty()) {
-    check.note("recompute_modules", format("%zu listed, without effect: recompute_granularity is %s",
-                                           modules.size(), name_of(check.spec.granularity)));
+    check.note("recompute_modules",
+               format("%zu listed, without effect: recompute_granularity is %s", modules.size(),
+                      name_of(check.spec.granularity)));
   }
   if (check.selective() && modules.empty()) {
     check.note("recompute_modules", "selective with an empty list recomputes nothing");

@@ -77,8 +77,8 @@ Status check_offload_names(RuleCheck& check) {
 Status check_combinations(RuleCheck& check) {
   if (check.offloads("attn_proj") && !check.offloads("core_attn")) {
     return check.refuse("TC2148", check.offload_field("attn_proj"),
-                        "\"attn_proj\" without \"core_attn\" frees nothing: its input is the output "
-                        "of core_attn, which core_attn keeps for its own backward");
+                        "\"attn_proj\" without \"core_attn\" frees nothing: its input is the "
+                        "output of core_attn, which core_attn keeps for its own backward");
   }
   if (check.offloads("gdp_qkv") && check.recomputes("gdp_in_proj")) {
     return check.refuse("TC2154", check.offload_field("gdp_qkv"),
