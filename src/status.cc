@@ -22,6 +22,11 @@ const std::string& Status::message() const {
   return record_ ? record_->message : *none;
 }
 
+Status&& Status::inside(const std::string& outer) && {
+  if (record_) record_->field = record_->field.empty() ? outer : outer + "." + record_->field;
+  return std::move(*this);
+}
+
 Status&& Status::with_native(rc_domain domain, int64_t code) && {
   if (record_) {
     record_->domain = domain;

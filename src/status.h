@@ -30,6 +30,8 @@ class [[nodiscard]] Status {
   rc_domain native_domain() const { return record_ ? record_->domain : RC_DOMAIN_NONE; }
   // A note: success (> 0) that the caller should see, such as RC_PASS.
   static Status note(rc_status positive) { Status s; s.code_ = positive; return s; }
+  // Puts the field into a larger one: "slot" in "items[3]" is "items[3].slot". Only failures pay for it.
+  Status&& inside(const std::string& outer) &&;
   Status&& with_native(rc_domain domain, int64_t code) &&;
 
  private:

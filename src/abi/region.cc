@@ -14,13 +14,12 @@ namespace {
 Status read_items(const rc_save* items, uint32_t n, uint32_t stride, rc::SaveItem* out) {
   for (uint32_t i = 0; i < n; ++i) {
     RC_TRY(rc::import_array_element(items, i, stride, RC_TYPE_SAVE, "items", &out[i].save));
-    if (out[i].save.tensor) {
-      const std::string field = rc::format("items[%u].tensor", i);
-      RC_TRY(rc::read_tensor(out[i].save.tensor, field.c_str(), &out[i].view));
-    } else if (out[i].save.view) {
-      const std::string field = rc::format("items[%u].view", i);
-      RC_TRY(rc::import_struct(out[i].save.view, RC_TYPE_TENSOR_SPEC, field.c_str(), &out[i].view));
-    }
+    Status read;
+    if (out[i].save.tensor)
+      read = rc::read_tensor(out[i].save.tensor, "tensor", &out[i].view);
+    else if (out[i].save.view)
+      read = rc::import_struct(out[i].save.view, RC_TYPE_TENSOR_SPEC, "view", &out[i].view);
+    if (!read.ok()) return std::move(read).inside(rc::format("items[%u]", i));
   }
   return rc::ok_status();
 }

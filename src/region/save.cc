@@ -63,14 +63,14 @@ void refer_to(Region* r, Region* source, uint32_t slot, Prepared* out) {
   if (source) out->relative = out->offset - source->slots[slot].offset;
 }
 
-Status prepare_source(Region* r, const rc_save& save, const std::string& field, Prepared* out) {
+Status prepare_source(Region* r, const rc_save& save, Prepared* out) {
   Region* source = reinterpret_cast<Region*>(save.source);
-  if (source->context != r->context) return Status(RC_E_HANDLE, field + ".source", "the source is of another context");
-  if (source == r) return argument_error(field + ".source", "a region cannot refer to itself");
+  if (source->context != r->context) return Status(RC_E_HANDLE, "source", "the source is of another context");
+  if (source == r) return argument_error("source", "a region cannot refer to itself");
   RC_TRY(check_slot(source, save.source_slot));
   SlotState* content = slot_resolve(source, save.source_slot);
   if (!content || content->content != SlotState::kBlock || !content->present())
-    return Status(RC_E_STATE, field + ".source_slot",
+    return Status(RC_E_STATE, "source_slot",
                   format("slot '%s' of the source holds no memory of the core now",
                          source->def(save.source_slot).name.c_str()));
   out->block = content->block;
@@ -96,10 +96,10 @@ bool strides_are_positive(const TensorMeta& meta) {
 }
 
 Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tensor_spec& view, Stream stream,
-                    const std::string& field, Prepared* out) {
+                    Prepared* out) {
   Storage& storage = r->context->storage;
-  RC_TRY(TensorMeta::read(view, (field + ".view").c_str(), &out->meta));
-  if (!view.data && out->meta.bytes() > 0) return argument_error(field + ".view.data", "data is NULL");
+  RC_TRY(TensorMeta::read(view, "view", &out->meta));
+  if (!view.data && out->meta.bytes() > 0) return argument_error("view.data", "data is NULL");
   if (out->meta.bytes() > 0 && strides_are_positive(out->meta)) {
     if (Block* known = storage.find(view.data, extent(out->meta))) {
       out->block = known;
@@ -109,7 +109,7 @@ Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tenso
     }
   }
   if (!out->meta.contiguous() && !storage.device().synchronous())
-    return Status(RC_E_UNSUPPORTED, field + ".view.strides", "borrowed views on this device must be row-major");
+    return Status(RC_E_UNSUPPORTED, "view.strides", "borrowed views on this device must be row-major");
   const BlockKey key = {.site = (r->module->serial << 20) | r->chunk,
                         .instance = (uint64_t{r->microbatch} << 32) | r->occurrence,
                         .slot = save.slot,
@@ -120,30 +120,29 @@ Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tenso
     gather_elements(out->meta, view.data, out->block->data);
     rc_tensor_spec packed = view;
     packed.strides = nullptr;
-    return TensorMeta::read(packed, field.c_str(), &out->meta);
+    return TensorMeta::read(packed, "view", &out->meta);
   }
   return out->meta.bytes() ? storage.device().copy(out->block->data, view.data, out->meta.bytes(), stream) : ok_status();
 }
 
-Status prepare(Locked& lock, Region* r, const SaveItem& item, uint32_t index, Stream stream, Prepared* out) {
+Status prepare(Locked& lock, Region* r, const SaveItem& item, Stream stream, Prepared* out) {
   const rc_save& save = item.save;
-  const std::string field = format("items[%u]", index);
   const int given = (save.tensor != nullptr) + (save.view != nullptr) + (save.source != nullptr);
   if (given != 1)
-    return argument_error(field, format("%d of tensor, view and source are set; exactly one must be", given));
+    return argument_error("", format("%d of tensor, view and source are set; exactly one must be", given));
   if (save.slot >= r->n_slots)
-    return argument_error(field + ".slot", format("slot %u; the region has %u", save.slot, r->n_slots));
-  if (save.fence && !save.tensor) return argument_error(field + ".fence", "a fence needs an owned tensor");
+    return argument_error("slot", format("slot %u; the region has %u", save.slot, r->n_slots));
+  if (save.fence && !save.tensor) return argument_error("fence", "a fence needs an owned tensor");
   SlotState& s = r->slots[save.slot];
   out->ignore = ignored_in_replay(r, s);
   if (s.role == RC_ROLE_DECISION)
-    return argument_error(field + ".slot", "decision slots are written by rc_region_decide");
+    return argument_error("slot", "decision slots are written by rc_region_decide");
   if (s.content != SlotState::kEmpty && !r->replaying)
-    return Status(RC_E_STATE, field + ".slot", format("slot '%s' has content already", r->def(save.slot).name.c_str()));
+    return Status(RC_E_STATE, "slot", format("slot '%s' has content already", r->def(save.slot).name.c_str()));
   if (out->ignore) return ok_status();
-  if (save.source) return prepare_source(r, save, field, out);
-  if (save.view) return prepare_copy(lock, r, save, item.view, stream, field, out);
-  RC_TRY(TensorMeta::read(item.view, (field + ".tensor").c_str(), &out->meta));
+  if (save.source) return prepare_source(r, save, out);
+  if (save.view) return prepare_copy(lock, r, save, item.view, stream, out);
+  RC_TRY(TensorMeta::read(item.view, "tensor", &out->meta));
   return r->context->storage.add_foreign(out->meta.bytes());
 }
 
@@ -219,14 +218,14 @@ Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, S
   Prepared* prepared = n > kInline ? large.data() : small;
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < n; ++i) {
-    Status status = prepare(lock, r, items[i], i, stream, &prepared[i]);
+    Status status = prepare(lock, r, items[i], stream, &prepared[i]);
     for (uint32_t k = 0; status.ok() && k < i; ++k)
       if (items[k].save.slot == items[i].save.slot)
-        status = argument_error(format("items[%u].slot", i), format("slot %u is given twice", items[i].save.slot));
+        status = argument_error("slot", format("slot %u is given twice", items[i].save.slot));
     if (!status.ok()) {
       if (prepared[i].fresh) undo(r, items[i], prepared[i], stream);
       for (uint32_t k = 0; k < i; ++k) undo(r, items[k], prepared[k], stream);
-      return status;
+      return std::move(status).inside(format("items[%u]", i));
     }
     bytes += prepared[i].meta.bytes();
   }

@@ -65,6 +65,7 @@ bool Arena::plan(const StepRecording& recording) {
   const PackingProblem problem = recording.problem();
   PackOptions options;
   options.node_limit = kPlanNodes;
+  options.tolerance = 0.001;
   options.time_limit = 2;  // far above what the node limit takes, so that the plan stays deterministic
   const Packing packing = pack(problem, options);
   if (!packing.error.empty() || packing.height == 0) return false;

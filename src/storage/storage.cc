@@ -6,9 +6,9 @@
 namespace rc {
 namespace {
 
-// A dropped block that cannot be parked keeps its memory up to this size, so that its address stays; above it the
-// memory is given back and the refill moves.
-constexpr uint64_t kRetainBytes = 64 * 1024;
+// A dropped block that cannot be parked keeps its memory up to this size (the smallest that the CPU device parks by
+// default), so that its address stays; above it the memory is given back and the refill moves.
+constexpr uint64_t kRetainBytes = 256 * 1024;
 // A host whose shapes change every step must not pay for a plan every step: the pause doubles up to this many steps.
 constexpr uint32_t kMaxPlanPause = 64;
 

@@ -12,7 +12,9 @@ namespace {
 // What a tensor that we make owns: the shape that the DLTensor points at, and the host's release function.
 struct Wrapped {
   DLManagedTensorVersioned managed = {};
-  std::vector<int64_t> dims;
+  static constexpr size_t kInline = 6;
+  int64_t inline_dims[2 * kInline];
+  std::vector<int64_t> large;  // where there are more dimensions
   void (*release)(void*) = nullptr;
   void* user_data = nullptr;
 };
@@ -58,10 +60,14 @@ Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* use
   wrapped->release = release;
   wrapped->user_data = user_data;
   const size_t ndim = static_cast<size_t>(meta.ndim());
-  wrapped->dims.resize(2 * ndim);
+  int64_t* dims = wrapped->inline_dims;
+  if (ndim > Wrapped::kInline) {
+    wrapped->large.resize(2 * ndim);
+    dims = wrapped->large.data();
+  }
   for (size_t i = ndim, stride = 1; i-- > 0;) {  // DLPack 1.2 forbids NULL strides: always write them out
-    wrapped->dims[i] = meta.shape()[i];
-    wrapped->dims[ndim + i] = meta.strides() ? meta.strides()[i] : static_cast<int64_t>(stride);
+    dims[i] = meta.shape()[i];
+    dims[ndim + i] = meta.strides() ? meta.strides()[i] : static_cast<int64_t>(stride);
     stride *= static_cast<size_t>(meta.shape()[i]);
   }
   DLManagedTensorVersioned& m = wrapped->managed;
@@ -71,8 +77,8 @@ Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* use
   m.dl_tensor.device = {meta.device() == RC_DEVICE_CUDA ? kDLCUDA : kDLCPU, meta.device_id()};
   m.dl_tensor.ndim = meta.ndim();
   m.dl_tensor.dtype = {meta.code(), meta.bits(), meta.lanes()};
-  m.dl_tensor.shape = wrapped->dims.data();
-  m.dl_tensor.strides = wrapped->dims.data() + ndim;
+  m.dl_tensor.shape = dims;
+  m.dl_tensor.strides = dims + ndim;
   m.manager_ctx = wrapped.get();
   *out = &wrapped.release()->managed;
   return ok_status();

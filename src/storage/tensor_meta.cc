@@ -36,29 +36,28 @@ void for_each_element(const TensorMeta& meta, Visit visit) {
 }  // namespace
 
 Status TensorMeta::read(const rc_tensor_spec& spec, const char* field, TensorMeta* out) {
-  const std::string name = field;
   if (spec.ndim < 0 || spec.ndim > kMaxDims)
-    return argument_error(name + ".ndim", format("ndim is %d; it must be 0 to %d", spec.ndim, kMaxDims));
+    return argument_error(std::string(field) + ".ndim", format("ndim is %d; it must be 0 to %d", spec.ndim, kMaxDims));
   if (!known_dtype(spec.dtype_code, spec.dtype_bits))
-    return argument_error(name + ".dtype_bits", format("dtype code %u with %u bits is no DLPack dtype",
+    return argument_error(std::string(field) + ".dtype_bits", format("dtype code %u with %u bits is no DLPack dtype",
                                                        spec.dtype_code, spec.dtype_bits));
-  if (spec.ndim > 0 && !spec.shape) return argument_error(name + ".shape", "shape is NULL");
+  if (spec.ndim > 0 && !spec.shape) return argument_error(std::string(field) + ".shape", "shape is NULL");
   const uint16_t lanes = spec.dtype_lanes ? spec.dtype_lanes : 1;
   uint64_t elements = 1;
   for (int i = 0; i < spec.ndim; ++i) {
     if (spec.shape[i] < 0)
-      return argument_error(name + ".shape", format("shape[%d] is %lld; it must be >= 0", i,
+      return argument_error(std::string(field) + ".shape", format("shape[%d] is %lld; it must be >= 0", i,
                                                     static_cast<long long>(spec.shape[i])));
     if (__builtin_mul_overflow(elements, static_cast<uint64_t>(spec.shape[i]), &elements))
-      return argument_error(name + ".shape", "the number of elements passes 2^64");
+      return argument_error(std::string(field) + ".shape", "the number of elements passes 2^64");
   }
   uint64_t bits = 0;
   if (__builtin_mul_overflow(elements, static_cast<uint64_t>(spec.dtype_bits) * lanes, &bits) ||
       bits > (uint64_t{1} << 62))
-    return argument_error(name + ".shape", "the number of bytes passes 2^59");
+    return argument_error(std::string(field) + ".shape", "the number of bytes passes 2^59");
   const bool strided = spec.strides && elements > 1 && !is_row_major(spec.ndim, spec.shape, spec.strides);
   if (strided && bits % 8 != 0)
-    return argument_error(name + ".strides", "strides of a type narrower than a byte are not supported");
+    return argument_error(std::string(field) + ".strides", "strides of a type narrower than a byte are not supported");
   out->code_ = spec.dtype_code;
   out->bits_ = spec.dtype_bits;
   out->lanes_ = lanes;

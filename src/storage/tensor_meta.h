@@ -42,7 +42,7 @@ class TensorMeta {
   rc_device device_ = RC_DEVICE_CPU;
   int32_t device_id_ = 0;
   uint64_t bytes_ = 0, elements_ = 0;
-  int64_t small_[2 * kInlineDims] = {};  // shape, then strides; large_ where there are more dimensions
+  int64_t small_[2 * kInlineDims];  // not initialised: the hot path pays for each byte. Shape, then strides; large_ where there are more dimensions
   std::vector<int64_t> large_;
 };
 
