@@ -1,4 +1,5 @@
-/* examples/check.h: what every example does with a status and with a claim: a false one ends it with code 1. */
+/* examples/check.h: what every example does with a status and with a claim: a false one ends it
+ * with code 1. */
 #ifndef EXAMPLES_CHECK_H
 #define EXAMPLES_CHECK_H
 #include <rcore/rcore.h>
@@ -16,12 +17,12 @@ static inline rc_status must_at(rc_status status, const char* call, const char* 
 }
 #define MUST(call) must_at((call), #call, __FILE__, __LINE__)
 
-#define CHECK(claim)                                                          \
-  do {                                                                        \
-    if (!(claim)) {                                                           \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim);     \
-      exit(1);                                                                \
-    }                                                                         \
+#define CHECK(claim)                                                      \
+  do {                                                                    \
+    if (!(claim)) {                                                       \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
+      exit(1);                                                            \
+    }                                                                     \
   } while (0)
 
 static inline rc_tensor_spec float_matrix(const int64_t shape[2]) {

@@ -1,4 +1,5 @@
-/* examples/policy.c: what a policy decides: from the descriptor, from JSON, described, and refused. */
+/* examples/policy.c: what a policy decides: from the descriptor, from JSON, described, and refused.
+ */
 #include <string.h>
 
 #include "check.h"
