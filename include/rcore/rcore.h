@@ -974,7 +974,8 @@ RC_FN rc_region_restore(rc_region* region, uint32_t slot, rc_stream stream, cons
 /* End of use of a slot in backward: its memory is free in the order of `stream`. Idempotent. */
 RC_FN rc_region_done(rc_region* region, uint32_t slot, rc_stream stream) RC_NOEXCEPT;
 
-/* RC_OK if the running code must produce this slot: always in forward, in replay if it is missing; else RC_PASS. */
+/* RC_OK if the running code must produce this slot: always in forward and for a NULL region, in replay if it is missing;
+ * else RC_PASS. */
 RC_FN rc_region_wants(rc_region* region, uint32_t slot) RC_NOEXCEPT;
 /* The counted list of missing slots: writes up to `capacity` indices, ascending, and how many there are. */
 RC_FN rc_region_missing(rc_region* region, uint32_t* slots, uint32_t capacity, uint32_t* n) RC_NOEXCEPT;

@@ -32,8 +32,8 @@ Status decide(const rc_policy* handle, const rc_site* in, rc_decision* out) {
   rc_site site;
   RC_TRY(rc::import_struct(in, RC_TYPE_SITE, "site", &site));
   if (!site.kind) return rc::argument_error("site.kind", "kind is NULL");
-  if (!policy->knows_kind(site.kind))
-    return rc::argument_error("site.kind", rc::format("'%s' is neither built in nor declared", site.kind));
+  int kind = -1;
+  RC_TRY(policy->kinds().resolve(site.kind, "site.kind", &kind));
   const rc::Decision d = policy->decide(
       {.kind = site.kind, .layer = site.layer, .chunk = site.chunk, .microbatch = site.microbatch},
       {.name = site.slot ? site.slot : "", .role = site.slot_role});

@@ -29,14 +29,15 @@ void link_lists(Region* r) {
   }
 }
 
-void set_up_slots(Region* r, bool by_policy) {
+void set_up_slots(Region* r, const SitePlan& plan, bool by_policy) {
   const size_t n = r->module->slots.size();
   if (r->slots.size() < n) r->slots.resize(n);
   r->n_slots = static_cast<uint32_t>(n);
   for (size_t i = 0; i < n; ++i) {
     r->slots[i].role = r->module->slots[i].role;
-    r->slots[i].plan = by_policy ? r->site_plan->slots[i] : SlotPlan();
+    r->slots[i].plan = by_policy ? plan.slots[i] : SlotPlan();
   }
+  for (int role = 0; role < 6; ++role) r->by_role[role] = by_policy ? plan.by_role[role] : SlotPlan();
 }
 
 void find_journal_entry(Region* r) {
@@ -126,8 +127,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->handles = 1;
   r->stream = desc.stream;
   r->user_data = desc.user_data;
-  r->site_plan = &plan;
-  set_up_slots(r, by_policy);
+  set_up_slots(r, plan, by_policy);
   find_journal_entry(r);
   if (r->reading)
     r->occurrence = r->entry.occurrence;

@@ -35,7 +35,6 @@ const SitePlan& Module::plan(uint32_t chunk, uint32_t microbatch) {
   if (last_plan_ < plans_.size() && matches(*plans_[last_plan_])) return *plans_[last_plan_];
   for (last_plan_ = 0; last_plan_ < plans_.size(); ++last_plan_)
     if (matches(*plans_[last_plan_])) return *plans_[last_plan_];
-  // Plans of an earlier policy may still be in use by live regions' pointers only while these are open; they are few.
   if (plans_.size() >= kMaxPlans) plans_.erase(plans_.begin(), plans_.begin() + kMaxPlans / 2);
   plans_.push_back(std::make_unique<SitePlan>());
   last_plan_ = plans_.size() - 1;

@@ -38,7 +38,7 @@ struct Region {
   Stream stream = nullptr;
   void* user_data = nullptr;
   void (*destroy)(void*) = nullptr;
-  const SitePlan* site_plan = nullptr;
+  SlotPlan by_role[6];  // for slots added while it runs
   std::vector<SlotState> slots;  // the first n_slots are in use
   uint32_t n_slots = 0;
   std::vector<SlotDef> added;

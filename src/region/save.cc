@@ -244,8 +244,7 @@ Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
   r->added.push_back(def);
   SlotState& s = r->slots[r->n_slots];
   s.role = def.role;
-  const bool by_policy = !r->transient && r->phase == RC_PHASE_FORWARD;
-  s.plan = by_policy ? r->site_plan->by_role[def.role] : SlotPlan();
+  s.plan = r->by_role[def.role];
   *slot = r->n_slots++;
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kSlotAdd});
   return ok_status();

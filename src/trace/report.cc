@@ -62,6 +62,10 @@ std::string report_json(const Context& c) {
       if (c.rule_hits[i] == 0) dead.push_back({{"rule", i}, {"text", c.policy->rule_text(i)}});
     for (const Note& note : c.policy->notes()) notes.push_back({{"field", note.field}, {"message", note.message}});
   }
+  ordered_json undeclared = ordered_json::array();
+  for (const Module* m : c.modules)
+    if (c.policy && !c.policy->knows_kind(m->kind)) undeclared.push_back({{"module", m->name}, {"kind", m->kind}});
+  report["undeclared_kinds"] = std::move(undeclared);
   report["dead_rules"] = std::move(dead);
   report["notes"] = std::move(notes);
   return report.dump(2);
