@@ -1,8 +1,6 @@
 /* examples/policy.c: what a policy decides: from the descriptor, from JSON, described, and refused.
  */
-#include <string.h>
-
-#include "check.h"
+#include "host.h"
 
 enum { kLayers = 12 };
 

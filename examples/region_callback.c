@@ -4,9 +4,7 @@
  * The module is the half of an MLP: from the input x it makes h = x w, which is wide, and the mean
  * of |h| in each row. The policy says: recompute what `mlp` saves, but keep `mean`. So `end` drops
  * h, and the replay makes h again and nothing else. */
-#include <string.h>
-
-#include "check.h"
+#include "host.h"
 
 enum { X, H, MEAN, kSlots };
 enum { kRows = 64, kWidth = 16, kWide = 64 };
@@ -14,25 +12,10 @@ enum { kRows = 64, kWidth = 16, kWide = 64 };
 static float weights[kWidth * kWide];
 static int times_h_was_made, times_mean_was_made;
 
-/* Memory for a slot, or NULL where a replay does not want it. */
-static float* make(rc_region* region, uint32_t slot, int64_t rows, int64_t columns) {
-  const int64_t shape[2] = {rows, columns};
-  const rc_tensor_spec wanted = float_matrix(shape);
-  rc_tensor_spec got = rc_tensor_spec_init();
-  MUST(rc_region_alloc(region, slot, &wanted, NULL, &got));
-  return got.data;
-}
-
-static const float* content(rc_region* region, uint32_t slot) {
-  rc_tensor_spec spec = rc_tensor_spec_init();
-  MUST(rc_region_view(region, slot, NULL, &spec));
-  return spec.data;
-}
-
 /* The forward, written once: it is the replay too. */
 static void run_mlp(rc_region* region) {
-  const float* x = content(region, X);
-  float* h = make(region, H, kRows, kWide);
+  const float* x = slot_data(region, X);
+  float* h = slot_make(region, H, kRows, kWide);
   if (h) {
     times_h_was_made++;
     for (int r = 0; r < kRows; r++)
@@ -42,10 +25,10 @@ static void run_mlp(rc_region* region) {
         h[r * kWide + j] = sum;
       }
   }
-  float* mean = make(region, MEAN, kRows, 1);
+  float* mean = slot_make(region, MEAN, kRows, 1);
   if (!mean) return;
   times_mean_was_made++;
-  const float* row = content(region, H);
+  const float* row = slot_data(region, H);
   for (int r = 0; r < kRows; r++, row += kWide) {
     mean[r] = 0;
     for (int j = 0; j < kWide; j++) mean[r] += (row[j] < 0 ? -row[j] : row[j]) / kWide;
@@ -93,12 +76,8 @@ int main(void) {
   for (int i = 0; i < kRows * kWidth; i++) input[i] = (float)(i % 37) / 37 - 0.5f;
   for (int i = 0; i < kWidth * kWide; i++) weights[i] = (float)(i % 101) / 101 - 0.5f;
 
-  rc_context_desc context_desc = rc_context_desc_init();
-  rc_context* context = NULL;
-  MUST(rc_context_create(&context_desc, &context));
-  rc_policy* policy = NULL;
-  MUST(rc_policy_create_json(kPolicy, sizeof kPolicy - 1, &policy));
-  MUST(rc_context_configure(context, policy));
+  const rc_context_desc context_desc = rc_context_desc_init();
+  rc_context* context = context_create(&context_desc, kPolicy);
   rc_module* mlp = register_mlp(context);
 
   const int64_t shape[2] = {kRows, kWidth};
@@ -116,13 +95,13 @@ int main(void) {
   MUST(rc_region_save(region, &save, 1, sizeof save, NULL, NULL));
   run_mlp(region); /* fills the slots h and mean */
   const uint64_t before = held_bytes(region);
-  memcpy(h_forward, content(region, H), sizeof h_forward);
+  memcpy(h_forward, slot_data(region, H), sizeof h_forward);
   MUST(rc_region_end(region, NULL)); /* the policy drops h */
   const uint64_t after = held_bytes(region);
 
   MUST(rc_region_missing(region, missing, kSlots, &n_missing)); /* one slot: h */
   MUST(rc_backward_replay(&region, 1, NULL)); /* calls `replay`, which is run_mlp again */
-  CHECK(memcmp(content(region, H), h_forward, sizeof h_forward) == 0);
+  CHECK(memcmp(slot_data(region, H), h_forward, sizeof h_forward) == 0);
   rc_region_release(region, NULL);
   /* README end */
   printf("held before end %llu B, after it %llu B\n", (unsigned long long)before,
@@ -134,7 +113,6 @@ int main(void) {
          times_mean_was_made);
   CHECK(times_h_was_made == 2 && times_mean_was_made == 1);
   rc_module_release(mlp);
-  rc_policy_release(policy);
   rc_context_release(context);
   return 0;
 }
