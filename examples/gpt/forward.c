@@ -1,13 +1,15 @@
 /* examples/gpt/forward.c: the forward of every submodule, written once: it is the replay too.
  *
- * Each `run_*` function fills the slots that region_alloc hands out. In the forward that is all of them; in a replay it
- * is what is missing, so the work behind a NULL is not done again. */
+ * Each `run_*` function fills the slots that region_alloc hands out. In the forward that is all of
+ * them; in a replay it is what is missing, so the work behind a NULL is not done again. */
 #include <stdlib.h>
 
 #include "net.h"
 #include "ops.h"
 
-static const LayerParams* params_of(const LayerRun* run) { return &run->net->model->params.layers[run->layer]; }
+static const LayerParams* params_of(const LayerRun* run) {
+  return &run->net->model->params.layers[run->layer];
+}
 
 static void run_norm(Region* region, const float* gamma, const float* beta, int rows, int width) {
   const float* x = region_view(region, NORM_IN);
@@ -19,12 +21,14 @@ static void run_norm(Region* region, const float* gamma, const float* beta, int 
 
 static void run_ln1(void* data, Region* region) {
   LayerRun* run = data;
-  run_norm(region, params_of(run)->ln1_gamma, params_of(run)->ln1_beta, run->net->rows, run->net->model->sizes.width);
+  run_norm(region, params_of(run)->ln1_gamma, params_of(run)->ln1_beta, run->net->rows,
+           run->net->model->sizes.width);
 }
 
 static void run_ln2(void* data, Region* region) {
   LayerRun* run = data;
-  run_norm(region, params_of(run)->ln2_gamma, params_of(run)->ln2_beta, run->net->rows, run->net->model->sizes.width);
+  run_norm(region, params_of(run)->ln2_gamma, params_of(run)->ln2_beta, run->net->rows,
+           run->net->model->sizes.width);
 }
 
 static void run_qkv(void* data, Region* region) {
@@ -32,8 +36,8 @@ static void run_qkv(void* data, Region* region) {
   const int rows = run->net->rows, width = run->net->model->sizes.width;
   float* out = region_alloc(region, QKV_OUT, rows, 3 * width);
   if (out)
-    linear_forward(region_view(region, QKV_IN), params_of(run)->qkv_w, params_of(run)->qkv_b, out, rows, width,
-                   3 * width);
+    linear_forward(region_view(region, QKV_IN), params_of(run)->qkv_w, params_of(run)->qkv_b, out,
+                   rows, width, 3 * width);
 }
 
 static void run_attention(void* data, Region* region) {
@@ -59,9 +63,10 @@ static void run_projection(void* data, Region* region) {
   run->projection_rng = region_rng(region, n);
   float* out = region_alloc(region, PROJECTION_OUT, rows, width);
   if (!out) return;
-  linear_forward(region_view(region, PROJECTION_IN), params_of(run)->proj_w, params_of(run)->proj_b, out, rows, width,
-                 width);
-  dropout_add(out, region_view(region, PROJECTION_RESIDUAL), n, run->net->dropout, run->projection_rng);
+  linear_forward(region_view(region, PROJECTION_IN), params_of(run)->proj_w, params_of(run)->proj_b,
+                 out, rows, width, width);
+  dropout_add(out, region_view(region, PROJECTION_RESIDUAL), n, run->net->dropout,
+              run->projection_rng);
 }
 
 static void run_activation(void* data, Region* region) {
@@ -71,28 +76,34 @@ static void run_activation(void* data, Region* region) {
   if (out) gelu_forward(region_view(region, ACTIVATION_IN), out, (size_t)rows * width);
 }
 
-/* `out` belongs to the layer: it is NULL where nobody wants it, and then the last GEMM does not run. */
+/* `out` belongs to the layer: it is NULL where nobody wants it, and then the last GEMM does not
+ * run. */
 static void mlp_into(LayerRun* run, Region* region, float* out) {
   const int rows = run->net->rows, width = run->net->model->sizes.width;
   const LayerParams* p = params_of(run);
   const size_t n = (size_t)rows * width;
   run->mlp_rng = region_rng(region, n);
   float* fc1 = region_alloc(region, MLP_FC1, rows, 4 * width);
-  if (fc1) linear_forward(region_view(region, MLP_IN), p->fc1_w, p->fc1_b, fc1, rows, width, 4 * width);
+  if (fc1)
+    linear_forward(region_view(region, MLP_IN), p->fc1_w, p->fc1_b, fc1, rows, width, 4 * width);
 
-  region_begin(run->net->store, MARK_ACTIVATION, run->layer, run->microbatch, region, run, &run->activation);
+  region_begin(run->net->store, MARK_ACTIVATION, run->layer, run->microbatch, region, run,
+               &run->activation);
   region_link(run->activation, ACTIVATION_IN, region, MLP_FC1);
   run_activation(run, run->activation);
   region_end(run->activation);
 
   if (out) {
-    linear_forward(region_view(run->activation, ACTIVATION_OUT), p->fc2_w, p->fc2_b, out, rows, 4 * width, width);
+    linear_forward(region_view(run->activation, ACTIVATION_OUT), p->fc2_w, p->fc2_b, out, rows,
+                   4 * width, width);
     dropout_add(out, region_view(region, MLP_RESIDUAL), n, run->net->dropout, run->mlp_rng);
   }
   region_discard(run->activation);
 }
 
-static void run_mlp(void* data, Region* region) { mlp_into(data, region, NULL); }
+static void run_mlp(void* data, Region* region) {
+  mlp_into(data, region, NULL);
+}
 
 /* The attention branch: ln1, qkv, core attention, projection with dropout and the residual. */
 static void attention_branch(LayerRun* run, Region* layer) {
@@ -123,7 +134,8 @@ static void attention_branch(LayerRun* run, Region* layer) {
   region_discard(run->attention);
 }
 
-/* The whole layer; in the replay of a layer it begins its submodules anew, under the region that is replayed. */
+/* The whole layer; in the replay of a layer it begins its submodules anew, under the region that is
+ * replayed. */
 static void run_layer(void* data, Region* layer) {
   LayerRun* run = data;
   Store* store = run->net->store;
@@ -153,7 +165,8 @@ static void run_embedding(void* data, Region* region) {
   run->embedding_rng = region_rng(region, n);
   float* out = region_alloc(region, EMBEDDING_OUT, rows, width);
   if (!out) return;
-  embedding_forward(run->tokens, p->tokens, p->positions, out, rows, run->net->model->sizes.seq, width);
+  embedding_forward(run->tokens, p->tokens, p->positions, out, rows, run->net->model->sizes.seq,
+                    width);
   dropout_add(out, NULL, n, run->net->dropout, run->embedding_rng);
 }
 
@@ -163,13 +176,15 @@ static void run_final_norm(void* data, Region* region) {
   run_norm(region, p->norm_gamma, p->norm_beta, run->net->rows, run->net->model->sizes.width);
 }
 
-/* Keeps the gradient of the logits instead of the logits; the loss is counted in the forward alone. */
+/* Keeps the gradient of the logits instead of the logits; the loss is counted in the forward alone.
+ */
 static void run_head(void* data, Region* region) {
   MicrobatchRun* run = data;
   const int rows = run->net->rows, width = run->net->model->sizes.width;
   float* logits = region_alloc(region, HEAD_GRADIENT, rows, VOCABULARY);
   if (!logits) return;
-  linear_forward(region_view(region, HEAD_IN), run->net->model->params.head_w, NULL, logits, rows, width, VOCABULARY);
+  linear_forward(region_view(region, HEAD_IN), run->net->model->params.head_w, NULL, logits, rows,
+                 width, VOCABULARY);
   const float scale = 1.0f / ((float)rows * (float)run->net->model->sizes.microbatches);
   const double loss = cross_entropy(logits, run->targets, rows, VOCABULARY, scale);
   if (region_is_forward(region)) run->loss = loss;
@@ -183,21 +198,52 @@ static void run_head(void* data, Region* region) {
 
 const Mark* net_marks(void) {
   static const Mark kMarks[MARKS] = {
-      [MARK_LAYER] = {"layer", "layer", .per_layer = true, .n_slots = 2, {IN("in"), OUT("out")}, run_layer},
+      [MARK_LAYER] =
+          {"layer", "layer", .per_layer = true, .n_slots = 2, {IN("in"), OUT("out")}, run_layer},
       [MARK_LN1] = {"layernorm", "ln1", .per_layer = true, .n_slots = 4, {NORM_SLOTS}, run_ln1},
-      [MARK_QKV] = {"qkv_linear", "qkv", .host_kind = true, .per_layer = true, .n_slots = 2,
-                    {IN("in"), OUT("out")}, run_qkv},
-      [MARK_ATTENTION] = {"core_attn", "attention", .per_layer = true, .n_slots = 4,
-                          {IN("in"), EITHER("probs"), EITHER("lse"), OUT("out")}, run_attention},
-      [MARK_PROJECTION] = {"attn_proj", "projection", .host_kind = true, .per_layer = true, .n_slots = 3,
-                           {IN("in"), IN("residual"), OUT("out")}, run_projection},
+      [MARK_QKV] =
+          {"qkv_linear", "qkv", .per_layer = true, .n_slots = 2, {IN("in"), OUT("out")}, run_qkv},
+      [MARK_ATTENTION] = {"core_attn",
+                          "attention",
+                          .per_layer = true,
+                          .n_slots = 4,
+                          {IN("in"), EITHER("probs"), EITHER("lse"), OUT("out")},
+                          run_attention},
+      [MARK_PROJECTION] = {"attn_proj",
+                           "projection",
+                           .per_layer = true,
+                           .n_slots = 3,
+                           {IN("in"), IN("residual"), OUT("out")},
+                           run_projection},
       [MARK_LN2] = {"layernorm", "ln2", .per_layer = true, .n_slots = 4, {NORM_SLOTS}, run_ln2},
-      [MARK_MLP] = {"mlp", "mlp", .per_layer = true, .n_slots = 3, {IN("in"), IN("residual"), SAVED("fc1")}, run_mlp},
-      [MARK_ACTIVATION] = {"mlp_act", "activation", .host_kind = true, .discards_output = true, .per_layer = true,
-                           .n_slots = 2, {IN("in"), OUT("out")}, run_activation},
-      [MARK_EMBEDDING] = {"embedding", "embedding", .host_kind = true, .n_slots = 1, {OUT("out")}, run_embedding},
-      [MARK_FINAL_NORM] = {"final_norm", "final_norm", .host_kind = true, .n_slots = 4, {NORM_SLOTS}, run_final_norm},
-      [MARK_HEAD] = {"head", "head", .host_kind = true, .n_slots = 2, {IN("in"), SAVED("gradient")}, run_head}};
+      [MARK_MLP] = {"mlp",
+                    "mlp",
+                    .per_layer = true,
+                    .n_slots = 3,
+                    {IN("in"), IN("residual"), SAVED("fc1")},
+                    run_mlp},
+      [MARK_ACTIVATION] = {"mlp_act",
+                           "activation",
+                           .host_kind = true,
+                           .discards_output = true,
+                           .per_layer = true,
+                           .n_slots = 2,
+                           {IN("in"), OUT("out")},
+                           run_activation},
+      [MARK_EMBEDDING] =
+          {"embedding", "embedding", .host_kind = true, .n_slots = 1, {OUT("out")}, run_embedding},
+      [MARK_FINAL_NORM] = {"final_norm",
+                           "final_norm",
+                           .host_kind = true,
+                           .n_slots = 4,
+                           {NORM_SLOTS},
+                           run_final_norm},
+      [MARK_HEAD] = {"head",
+                     "head",
+                     .host_kind = true,
+                     .n_slots = 2,
+                     {IN("in"), SAVED("gradient")},
+                     run_head}};
   return kMarks;
 }
 

@@ -1,6 +1,8 @@
-// examples/gpt/gpt_bench.cc: what rcore costs a trainer that recomputes nothing, against the same trainer without rcore.
+// examples/gpt/gpt_bench.cc: what rcore costs a trainer that recomputes nothing, against the same
+// trainer without rcore.
 //
-// Both variants live in this process and alternate step by step; an A/A pair of the bare one shows the noise.
+// Both variants live in this process and alternate step by step; an A/A pair of the bare one shows
+// the noise.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -39,8 +41,8 @@ class Run {
 
 void print(const char* name, const std::vector<double>& ratios) {
   const Spread s = spread_of(ratios);
-  std::printf("%-14s median %.4f, quartiles %.4f to %.4f, %zu pairs\n", name, s.median, s.low, s.high,
-              ratios.size());
+  std::printf("%-14s median %.4f, quartiles %.4f to %.4f, %zu pairs\n", name, s.median, s.low,
+              s.high, ratios.size());
 }
 
 }  // namespace
@@ -79,8 +81,11 @@ int main(int argc, char** argv) {
     double a = 0, b = 0, c = 0;
     for (int turn = 0; turn < 3; ++turn) {
       const int who = (turn + i) % 3;
-      (who == 0 ? a : who == 1 ? b : c) =
-          who == 0 ? bare.step() : who == 1 ? with_rcore.step() : bare_again.step();
+      (who == 0   ? a
+       : who == 1 ? b
+                  : c) = who == 0   ? bare.step()
+                         : who == 1 ? with_rcore.step()
+                                    : bare_again.step();
     }
     ratios.push_back(b / a);
     noise.push_back(c / a);

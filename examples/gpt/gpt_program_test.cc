@@ -1,4 +1,5 @@
-// examples/gpt/gpt_program_test.cc: runs the program itself, small: policies agree, files are written, mistakes are told.
+// examples/gpt/gpt_program_test.cc: runs the program itself, small: policies agree, files are
+// written, mistakes are told.
 #include <gtest/gtest.h>
 #include <jansson.h>
 #include <sys/wait.h>
@@ -15,7 +16,8 @@
 namespace {
 
 constexpr char kSmall[] =
-    " --layers 4 --width 32 --heads 2 --seq 32 --batch 2 --microbatches 2 --steps 2 --warmup 2 --threads 1";
+    " --layers 4 --width 32 --heads 2 --seq 32 --batch 2 --microbatches 2 --steps 2 --warmup 2 "
+    "--threads 1";
 
 struct Outcome {
   int code = -1;
@@ -67,11 +69,13 @@ class Json {
 class GptProgram : public testing::TestWithParam<std::string> {};
 
 TEST_P(GptProgram, GivesTheSameLossesAndGradientsUnderEveryPolicy) {
-  TemporaryFile report(GetParam() + ".json"), trace(GetParam() + ".trace"), chart(GetParam() + ".svg");
-  const Outcome outcome = run("--attention " + GetParam() + kSmall + " --report " + report.path() + " --trace " +
-                              trace.path() + " --chart " + chart.path());
+  TemporaryFile report(GetParam() + ".json"), trace(GetParam() + ".trace"),
+      chart(GetParam() + ".svg");
+  const Outcome outcome = run("--attention " + GetParam() + kSmall + " --report " + report.path() +
+                              " --trace " + trace.path() + " --chart " + chart.path());
   ASSERT_EQ(outcome.code, 0) << outcome.text;
-  EXPECT_NE(outcome.text.find("bit-identical under every policy"), std::string::npos) << outcome.text;
+  EXPECT_NE(outcome.text.find("bit-identical under every policy"), std::string::npos)
+      << outcome.text;
 
   const Json json(report.path());
   json_t* policies = json["policies"];
@@ -83,10 +87,11 @@ TEST_P(GptProgram, GivesTheSameLossesAndGradientsUnderEveryPolicy) {
     const json_t* policy = json_array_get(policies, i);
     by_name[json_string_value(json_object_get(policy, "policy"))] = policy;
     for (const char* key : {"loss_digest", "gradient_digest", "final_loss"}) {
-      EXPECT_TRUE(json_equal(json_object_get(policy, key), json_object_get(none, key))) << key << " of policy " << i;
+      EXPECT_TRUE(json_equal(json_object_get(policy, key), json_object_get(none, key)))
+          << key << " of policy " << i;
     }
-    for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "resident_bytes", "step_seconds",
-                            "step_ratio", "final_loss"}) {
+    for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "resident_bytes",
+                            "step_seconds", "step_ratio", "final_loss"}) {
       EXPECT_GT(json_number_value(json_object_get(policy, key)), 0.0) << key << " of policy " << i;
     }
   }
@@ -107,8 +112,8 @@ INSTANTIATE_TEST_SUITE_P(Gpt, GptProgram, testing::Values("plain", "fused"),
 
 TEST(GptFiles, TraceIsChromeJsonAndChartIsSvg) {
   TemporaryFile trace("t.json"), chart("t.svg");
-  const Outcome outcome =
-      run(std::string("--policy mlp") + kSmall + " --trace " + trace.path() + " --chart " + chart.path());
+  const Outcome outcome = run(std::string("--policy mlp") + kSmall + " --trace " + trace.path() +
+                              " --chart " + chart.path());
   ASSERT_EQ(outcome.code, 0) << outcome.text;
   const Json json(trace.path());
   json_t* events = json["traceEvents"];
@@ -118,7 +123,8 @@ TEST(GptFiles, TraceIsChromeJsonAndChartIsSvg) {
     const json_t* event = json_array_get(events, i);
     const std::string phase = json_string_value(json_object_get(event, "ph"));
     processes += phase == "M";
-    replays += phase == "X" && std::string(json_string_value(json_object_get(event, "cat"))) == "replay";
+    replays +=
+        phase == "X" && std::string(json_string_value(json_object_get(event, "cat"))) == "replay";
     counters += phase == "C";
     if (phase == "X" || phase == "C") {
       EXPECT_GE(json_number_value(json_object_get(event, "ts")), 0.0);
@@ -150,34 +156,44 @@ TEST(GptFiles, CompareTellsWhatGrewAndEndsWithOne) {
   json_t* layernorm = json_array_get(policies, 1);
   const double before = json_number_value(json_object_get(layernorm, "measured_peak_bytes"));
   json_dump_file(old, smaller.path().c_str(), 0);
-  const Outcome same = run(std::string("--policy layernorm") + kSmall + " --compare " + smaller.path());
+  const Outcome same =
+      run(std::string("--policy layernorm") + kSmall + " --compare " + smaller.path());
   EXPECT_EQ(same.code, 0) << same.text;
   EXPECT_NE(same.text.find("nothing grew"), std::string::npos) << same.text;
 
-  json_object_set_new(layernorm, "measured_peak_bytes", json_integer(static_cast<json_int_t>(before * 0.9)));
+  json_object_set_new(layernorm, "measured_peak_bytes",
+                      json_integer(static_cast<json_int_t>(before * 0.9)));
   json_dump_file(old, smaller.path().c_str(), 0);
   json_decref(old);
-  const Outcome grown = run(std::string("--policy layernorm") + kSmall + " --compare " + smaller.path());
+  const Outcome grown =
+      run(std::string("--policy layernorm") + kSmall + " --compare " + smaller.path());
   EXPECT_EQ(grown.code, 1) << grown.text;
-  EXPECT_NE(grown.text.find("layernorm: measured_peak_bytes grew"), std::string::npos) << grown.text;
+  EXPECT_NE(grown.text.find("layernorm: measured_peak_bytes grew"), std::string::npos)
+      << grown.text;
 }
 
 TEST(GptFlags, MegatronsSpellingsGiveThePoliciesOfTheList) {
   TemporaryFile spelled("a.json"), overrides("b.json"), listed("c.json");
-  ASSERT_EQ(run("--recompute_granularity selective --recompute_modules core_attn layernorm" + std::string(kSmall) +
-                " --report " + spelled.path())
+  ASSERT_EQ(run("--recompute_granularity selective --recompute_modules core_attn layernorm" +
+                std::string(kSmall) + " --report " + spelled.path())
                 .code,
             0);
-  ASSERT_EQ(run("model.recompute_granularity=selective 'model.recompute_modules=[\"core_attn\",\"layernorm\"]'" +
+  ASSERT_EQ(run("model.recompute_granularity=selective "
+                "'model.recompute_modules=[\"core_attn\",\"layernorm\"]'" +
                 std::string(kSmall) + " --report " + overrides.path())
                 .code,
             0);
-  ASSERT_EQ(run("--policy core_attn+layernorm" + std::string(kSmall) + " --report " + listed.path()).code, 0);
+  ASSERT_EQ(
+      run("--policy core_attn+layernorm" + std::string(kSmall) + " --report " + listed.path()).code,
+      0);
   const Json a(spelled.path()), b(overrides.path()), c(listed.path());
-  for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "replays_per_step", "gradient_digest"}) {
+  for (const char* key :
+       {"predicted_peak_bytes", "measured_peak_bytes", "replays_per_step", "gradient_digest"}) {
     const json_t* expected = json_object_get(json_array_get(c["policies"], 1), key);
-    EXPECT_TRUE(json_equal(json_object_get(json_array_get(a["policies"], 1), key), expected)) << key;
-    EXPECT_TRUE(json_equal(json_object_get(json_array_get(b["policies"], 1), key), expected)) << key;
+    EXPECT_TRUE(json_equal(json_object_get(json_array_get(a["policies"], 1), key), expected))
+        << key;
+    EXPECT_TRUE(json_equal(json_object_get(json_array_get(b["policies"], 1), key), expected))
+        << key;
   }
 }
 
@@ -202,7 +218,7 @@ const Mistake kMistakes[] = {
     {"--layers", "--layers: needs a value"},
     {"--layers four", "four"},
     {"--layers 0", "--layers"},
-    {"--heads 3", "--heads"},
+    {"--heads 5", "--heads"},
     {"--seq 30", "--seq"},
     {"--dropout 1", "--dropout"},
     {"--dropout nan", "--dropout"},
@@ -216,7 +232,8 @@ const Mistake kMistakes[] = {
     {"--recompute-granularity sometimes", "sometimes"},
     {"--recompute_granularity selective --recompute_modules core_atn", "core_attn"},
     {"--recompute-granularity full", "recompute_method"},
-    {"--recompute-granularity full --recompute-method uniform --recompute-num-layers 0", "recompute"},
+    {"--recompute-granularity full --recompute-method uniform --recompute-num-layers 0",
+     "recompute"},
     {"--recompute-granularity full --recompute-method block --recompute-num-layers many", "many"}};
 INSTANTIATE_TEST_SUITE_P(Gpt, GptMistake, testing::ValuesIn(kMistakes),
                          [](const auto& info) { return std::to_string(info.index); });

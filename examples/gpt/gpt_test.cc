@@ -1,4 +1,5 @@
-// examples/gpt/gpt_test.cc: the trainer's loss and gradients against a slow double-precision reference.
+// examples/gpt/gpt_test.cc: the trainer's loss and gradients against a slow double-precision
+// reference.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -32,7 +33,8 @@ class Trained {
  public:
   explicit Trained(const Sizes& sizes, int threads = 1) {
     ops_set_threads(threads);
-    for (int i = 0; i < 500; ++i) bytes_.push_back(static_cast<uint8_t>("the quick brown fox jumps "[i * i % 26]));
+    for (int i = 0; i < 500; ++i)
+      bytes_.push_back(static_cast<uint8_t>("the quick brown fox jumps "[i * i % 26]));
     text_ = {bytes_.data(), bytes_.size()};
     trainer_ = trainer_create(&sizes, &text_, 1e-3f, nullptr, nullptr);
     trainer_->learning_rate = 0;  // the parameters stay what the gradients belong to
@@ -86,8 +88,9 @@ TEST_P(GptGradients, AgreeWithFiniteDifferencesOfADoublePrecisionForward) {
   EXPECT_LT(worst, 2e-5 * std::max(1.0, largest)) << "largest gradient " << largest;
 }
 
-INSTANTIATE_TEST_SUITE_P(Gpt, GptGradients, testing::Values(false, true),
-                         [](const auto& info) { return std::string(info.param ? "fused" : "plain"); });
+INSTANTIATE_TEST_SUITE_P(Gpt, GptGradients, testing::Values(false, true), [](const auto& info) {
+  return std::string(info.param ? "fused" : "plain");
+});
 
 TEST(Gpt, GradientsOfMicrobatchesAddUpToTheirMean) {
   Sizes sizes = tiny(false);
@@ -101,7 +104,8 @@ TEST(Gpt, GradientsOfMicrobatchesAddUpToTheirMean) {
   joined.microbatches = 1;
   Trained one(joined);
   const size_t half = static_cast<size_t>(sizes.batch) * sizes.seq;
-  std::vector<uint8_t> tokens(both->tokens, both->tokens + 2 * half), targets(both->targets, both->targets + 2 * half);
+  std::vector<uint8_t> tokens(both->tokens, both->tokens + 2 * half),
+      targets(both->targets, both->targets + 2 * half);
   MicrobatchRun* run = &one->net->microbatches[0];
   run->tokens = tokens.data();
   run->targets = targets.data();

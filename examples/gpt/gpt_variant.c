@@ -20,7 +20,9 @@ static uint64_t gradient_digest(void* trainer) {
   return digest_floats(0xcbf29ce484222325ull, grads->flat, grads->n);
 }
 
-static void release(void* trainer) { trainer_free(trainer); }
+static void release(void* trainer) {
+  trainer_free(trainer);
+}
 
 #ifdef GPT_NO_RCORE
 const GptVariant gpt_variant_bare = {create, step, gradient_digest, release};

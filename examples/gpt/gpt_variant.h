@@ -1,4 +1,5 @@
-/* examples/gpt/gpt_variant.h: the same trainer built with and without rcore, each behind one symbol, for one process. */
+/* examples/gpt/gpt_variant.h: the same trainer built with and without rcore, each behind one
+ * symbol, for one process. */
 #ifndef EXAMPLES_GPT_GPT_VARIANT_H
 #define EXAMPLES_GPT_GPT_VARIANT_H
 #include "model.h"

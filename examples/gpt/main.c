@@ -1,4 +1,5 @@
-/* examples/gpt/main.c: trains a GPT under a list of recompute policies and prints what each frees and costs. */
+/* examples/gpt/main.c: trains a GPT under a list of recompute policies and prints what each frees
+ * and costs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -40,8 +41,8 @@ static int run_list(const Options* options, int argc, char** argv) {
   return good ? 0 : 1;
 }
 
-/* The run-times read these while they load. OpenBLAS would start threads although the trainer splits the work itself;
- * OpenMP's would spin, which is slow where others use the machine too. */
+/* The run-times read these while they load. OpenBLAS would start threads although the trainer
+ * splits the work itself; OpenMP's would spin, which is slow where others use the machine too. */
 static void set_up_runtimes(char** argv) {
   if (getenv("OPENBLAS_NUM_THREADS") && getenv("OMP_WAIT_POLICY")) return;
   setenv("OPENBLAS_NUM_THREADS", "1", 0);

@@ -37,9 +37,10 @@ static uint64_t digest_double(uint64_t digest, double x) {
   return digest_floats(digest, halves, 2);
 }
 
-/* Steps that settle: one logged under `none`, which predicts the policy; then, under it, one that rcore records and
- * others that run in the arena. */
-static void warm_up(Trainer* trainer, const Options* options, rc_policy* policy, FILE* out, PolicyResult* result) {
+/* Steps that settle: one logged under `none`, which predicts the policy; then, under it, one that
+ * rcore records and others that run in the arena. */
+static void warm_up(Trainer* trainer, const Options* options, rc_policy* policy, FILE* out,
+                    PolicyResult* result) {
   StepResult step;
   const int total = 1 + options->warmup + options->steps;
   trainer_step(trainer, STEP_TRAIN_LOGGED, &step);
@@ -52,7 +53,8 @@ static void warm_up(Trainer* trainer, const Options* options, rc_policy* policy,
   }
 }
 
-static void measure_steps(Trainer* trainer, const Options* options, FILE* out, PolicyResult* result) {
+static void measure_steps(Trainer* trainer, const Options* options, FILE* out,
+                          PolicyResult* result) {
   StepResult step;
   const int total = 1 + options->warmup + options->steps;
   double* seconds = calloc((size_t)options->steps, sizeof *seconds);
@@ -63,7 +65,8 @@ static void measure_steps(Trainer* trainer, const Options* options, FILE* out, P
     trainer_step(trainer, STEP_TRAIN, &step);
     seconds[i] = step.seconds;
     replays += step.report.replays;
-    if (step.report.peak_bytes > result->measured_peak_bytes) result->measured_peak_bytes = step.report.peak_bytes;
+    if (step.report.peak_bytes > result->measured_peak_bytes)
+      result->measured_peak_bytes = step.report.peak_bytes;
     result->loss_digest = digest_double(result->loss_digest, step.loss);
     result->gradient_digest =
         digest_floats(result->gradient_digest, trainer->model->grads.flat, trainer->model->grads.n);
@@ -87,7 +90,8 @@ int measure_policy(const Options* options, int index, FILE* out) {
   char error[640];
   Text text;
   if (!open_text(options, &text)) return 2;
-  rc_policy* policy = policy_create(&options->policies[index], &options->sizes, error, sizeof error);
+  rc_policy* policy =
+      policy_create(&options->policies[index], &options->sizes, error, sizeof error);
   if (!policy) {
     fprintf(stderr, "gpt: %s\n", error);
     return 2;
@@ -95,8 +99,8 @@ int measure_policy(const Options* options, int index, FILE* out) {
   ops_set_threads(options->threads);
   EventFilter filter = {out, false};
   const bool traced = options->trace || options->chart;
-  Trainer* trainer = trainer_create(&options->sizes, &text, (float)options->learning_rate, traced ? pass_event : NULL,
-                                    &filter);
+  Trainer* trainer = trainer_create(&options->sizes, &text, (float)options->learning_rate,
+                                    traced ? pass_event : NULL, &filter);
   PolicyResult result;
   memset(&result, 0, sizeof result);
   warm_up(trainer, options, policy, out, &result);
@@ -119,19 +123,21 @@ int measure_long_run(const Options* options) {
   char error[640];
   Text text;
   if (!open_text(options, &text)) return 2;
-  const PolicySpec* spec = &options->policies[options->n_policies > 1 ? options->n_policies - 1 : 0];
+  const PolicySpec* spec =
+      &options->policies[options->n_policies > 1 ? options->n_policies - 1 : 0];
   rc_policy* policy = policy_create(spec, &options->sizes, error, sizeof error);
   if (!policy) {
     fprintf(stderr, "gpt: %s\n", error);
     return 2;
   }
   ops_set_threads(options->threads);
-  Trainer* trainer = trainer_create(&options->sizes, &text, (float)options->learning_rate, NULL, NULL);
+  Trainer* trainer =
+      trainer_create(&options->sizes, &text, (float)options->learning_rate, NULL, NULL);
   policy_apply(trainer->net->store, policy);
   const double bigram = text_bigram_loss(&text), begin = seconds_now();
   const int every = options->train_steps < 20 ? 1 : options->train_steps / 20;
-  printf("text %s, %zu bytes; policy %s; byte-bigram model %.4f nats\n\n  step    loss  seconds\n", options->text, text.n,
-         spec->name, bigram);
+  printf("text %s, %zu bytes; policy %s; byte-bigram model %.4f nats\n\n  step    loss  seconds\n",
+         options->text, text.n, spec->name, bigram);
   for (int i = 1; i <= options->train_steps; i++) {
     StepResult step;
     trainer_step(trainer, STEP_TRAIN, &step);

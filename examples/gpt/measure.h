@@ -5,7 +5,8 @@
 
 #include "options.h"
 
-/* Measures options->policies[index] and writes its lines to `out`. Returns the process's exit code. */
+/* Measures options->policies[index] and writes its lines to `out`. Returns the process's exit code.
+ */
 int measure_policy(const Options* options, int index, FILE* out);
 
 /* Trains for options->train_steps under the last policy asked for, beside the byte-bigram model. */

@@ -13,7 +13,8 @@ const char* sizes_check(const Sizes* s) {
   if (s->width < 4 || s->width > 16384) return "--width must be between 4 and 16384";
   if (s->width % s->heads != 0) return "--width must be a multiple of --heads";
   if (s->width % 4 != 0) return "--width must be a multiple of 4 (one counter block)";
-  if (s->seq < 4 || s->seq > 32768 || s->seq % 4 != 0) return "--seq must be a multiple of 4 between 4 and 32768";
+  if (s->seq < 4 || s->seq > 32768 || s->seq % 4 != 0)
+    return "--seq must be a multiple of 4 between 4 and 32768";
   if (s->batch < 1 || s->batch > 4096) return "--batch must be between 1 and 4096";
   if (s->microbatches < 1 || s->microbatches > 64) return "--microbatches must be between 1 and 64";
   if (!(s->dropout >= 0.0f && s->dropout < 1.0f)) return "--dropout must be at least 0 and below 1";
@@ -68,7 +69,8 @@ static void params_free(Params* p) {
 /* Normal numbers by Box and Muller, from one counter stream. */
 static void fill_normal(float* x, size_t n, float deviation, Rng* rng) {
   for (size_t i = 0; i < n; i += 2) {
-    const double u = (philox_word(*rng, i) + 1.0) / 4294967297.0, v = philox_word(*rng, i + 1) / 4294967296.0;
+    const double u = (philox_word(*rng, i) + 1.0) / 4294967297.0,
+                 v = philox_word(*rng, i + 1) / 4294967296.0;
     const double radius = sqrt(-2.0 * log(u)), angle = 6.283185307179586 * v;
     x[i] = (float)(deviation * radius * cos(angle));
     if (i + 1 < n) x[i + 1] = (float)(deviation * radius * sin(angle));
@@ -119,6 +121,6 @@ void model_free(Model* model) {
 
 void model_update(Model* model, float learning_rate, float weight_decay) {
   model->updates++;
-  adamw(model->params.flat, model->grads.flat, model->first_moment, model->second_moment, model->params.n,
-        learning_rate, weight_decay, model->updates);
+  adamw(model->params.flat, model->grads.flat, model->first_moment, model->second_moment,
+        model->params.n, learning_rate, weight_decay, model->updates);
 }

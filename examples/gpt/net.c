@@ -1,4 +1,5 @@
-/* examples/gpt/net.c: puts a network together: its store, its microbatches and the memory of its backward. */
+/* examples/gpt/net.c: puts a network together: its store, its microbatches and the memory of its
+ * backward. */
 #include "net.h"
 
 #include <stdlib.h>
@@ -15,13 +16,14 @@ void net_set_dropout(Net* net, float dropout) {
   net->attention.dropout = dropout;
 }
 
-Net* net_create(Model* model, void (*trace)(void* data, const StoreEvent* event), void* trace_data) {
+Net* net_create(Model* model, void (*trace)(void* data, const StoreEvent* event),
+                void* trace_data) {
   const Sizes* s = &model->sizes;
   Net* net = calloc(1, sizeof *net);
   net->model = model;
   net->rows = s->batch * s->seq;
-  net->attention =
-      (AttentionShape){.batch = s->batch, .heads = s->heads, .seq = s->seq, .head_width = s->width / s->heads};
+  net->attention = (AttentionShape){
+      .batch = s->batch, .heads = s->heads, .seq = s->seq, .head_width = s->width / s->heads};
   net_set_dropout(net, s->dropout);
   const StoreDesc desc = {.marks = net_marks(),
                           .n_marks = MARKS,
@@ -36,7 +38,8 @@ Net* net_create(Model* model, void (*trace)(void* data, const StoreEvent* event)
     run->net = net;
     run->index = m;
     run->layers = calloc((size_t)s->layers, sizeof *run->layers);
-    for (int l = 0; l < s->layers; l++) run->layers[l] = (LayerRun){.net = net, .layer = l, .microbatch = m};
+    for (int l = 0; l < s->layers; l++)
+      run->layers[l] = (LayerRun){.net = net, .layer = l, .microbatch = m};
   }
   const size_t n = (size_t)net->rows * s->width;
   net->scratch.dx = scratch_floats(n);

@@ -1,4 +1,5 @@
-/* examples/gpt/net.h: the network: its marks, what one microbatch has in flight, forward and backward. */
+/* examples/gpt/net.h: the network: its marks, what one microbatch has in flight, forward and
+ * backward. */
 #ifndef EXAMPLES_GPT_NET_H
 #define EXAMPLES_GPT_NET_H
 #include "attention.h"
@@ -65,7 +66,7 @@ typedef struct Scratch {
 struct Net {
   Model* model;
   Store* store;
-  int rows; /* tokens of a microbatch */
+  int rows;      /* tokens of a microbatch */
   float dropout; /* 0 in evaluation */
   AttentionShape attention;
   MicrobatchRun* microbatches;

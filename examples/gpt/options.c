@@ -1,4 +1,5 @@
-/* examples/gpt/options.c: the command line, with recompute flags spelled as Megatron-Core and Megatron Bridge do. */
+/* examples/gpt/options.c: the command line, with recompute flags spelled as Megatron-Core and
+ * Megatron Bridge do. */
 #include "options.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@ typedef struct Parser {
   int argc, at;
   char** argv;
   Options* out;
-  PolicySpec flags; /* the policy that --recompute-* flags spell */
+  PolicySpec flags;                /* the policy that --recompute-* flags spell */
   const char* names[POLICIES_MAX]; /* --policy */
   int n_names;
   char* error;
@@ -22,12 +23,13 @@ typedef struct Parser {
 } Parser;
 
 static bool fail(Parser* p, const char* flag, const char* what, const char* value) {
-  snprintf(p->error, p->capacity, "--%s: %s%s%s", flag, what, value ? ": " : "", value ? value : "");
+  snprintf(p->error, p->capacity, "--%s: %s%s%s", flag, what, value ? ": " : "",
+           value ? value : "");
   return false;
 }
 
-/* "--recompute_num_layers", "--recompute-num-layers" and "model.recompute_num_layers" (Bridge's overrides) are one
- * flag. Writes the bare name with dashes; false if `arg` is no flag. */
+/* "--recompute_num_layers", "--recompute-num-layers" and "model.recompute_num_layers" (Bridge's
+ * overrides) are one flag. Writes the bare name with dashes; false if `arg` is no flag. */
 static bool flag_name(const char* arg, char name[64], const char** value) {
   if (strncmp(arg, "--", 2) == 0 && arg[2])
     arg += 2;
@@ -45,7 +47,8 @@ static bool flag_name(const char* arg, char name[64], const char** value) {
 
 static bool take_value(Parser* p, const char* flag, const char** value) {
   if (*value) return true;
-  if (p->at >= p->argc || strncmp(p->argv[p->at], "--", 2) == 0) return fail(p, flag, "needs a value", NULL);
+  if (p->at >= p->argc || strncmp(p->argv[p->at], "--", 2) == 0)
+    return fail(p, flag, "needs a value", NULL);
   *value = p->argv[p->at++];
   return true;
 }
@@ -55,7 +58,8 @@ static bool take_int(Parser* p, const char* flag, const char* value, int* out) {
   char* end;
   errno = 0;
   const long n = strtol(value, &end, 10);
-  if (errno || end == value || *end || n < 0 || n > 1000000000) return fail(p, flag, "is not a whole number", value);
+  if (errno || end == value || *end || n < 0 || n > 1000000000)
+    return fail(p, flag, "is not a whole number", value);
   *out = (int)n;
   return true;
 }
@@ -72,28 +76,33 @@ static bool take_real(Parser* p, const char* flag, const char* value, double* ou
 
 static bool append(Parser* p, const char* flag, const char* text) {
   const size_t used = strlen(p->flags.members);
-  if (used + strlen(text) + 1 > sizeof p->flags.members) return fail(p, flag, "the policy is too long", NULL);
+  if (used + strlen(text) + 1 > sizeof p->flags.members)
+    return fail(p, flag, "the policy is too long", NULL);
   strcpy(p->flags.members + used, text);
   return true;
 }
 
-/* The name in the table is made of the values: "selective core_attn+mlp". Cut where it is too long. */
+/* The name in the table is made of the values: "selective core_attn+mlp". Cut where it is too long.
+ */
 static void add_to_name(Parser* p, const char* word, char separator) {
   const size_t used = strlen(p->flags.name);
   if (used) snprintf(p->flags.name + used, sizeof p->flags.name - used, "%c", separator);
-  snprintf(p->flags.name + strlen(p->flags.name), sizeof p->flags.name - strlen(p->flags.name), "%s", word);
+  snprintf(p->flags.name + strlen(p->flags.name), sizeof p->flags.name - strlen(p->flags.name),
+           "%s", word);
 }
 
 /* Whole numbers and JSON's words stay bare, everything else becomes a string. */
 static bool append_value(Parser* p, const char* flag, const char* value) {
-  static const char* const kBare[][2] = {
-      {"true", "true"}, {"True", "true"}, {"false", "false"}, {"False", "false"}, {"null", "null"}, {"None", "null"}};
+  static const char* const kBare[][2] = {{"true", "true"},   {"True", "true"}, {"false", "false"},
+                                         {"False", "false"}, {"null", "null"}, {"None", "null"}};
   if (strpbrk(value, "\"\\") || strlen(value) > 200) return fail(p, flag, "is not a value", value);
   add_to_name(p, value, ' ');
   for (size_t i = 0; i < sizeof kBare / sizeof kBare[0]; i++)
     if (strcmp(value, kBare[i][0]) == 0) return append(p, flag, kBare[i][1]);
-  const bool number = value[0] && strspn(value, "0123456789") == strlen(value) && strlen(value) < 10;
-  return append(p, flag, number ? "" : "\"") && append(p, flag, value) && append(p, flag, number ? "" : "\"");
+  const bool number =
+      value[0] && strspn(value, "0123456789") == strlen(value) && strlen(value) < 10;
+  return append(p, flag, number ? "" : "\"") && append(p, flag, value) &&
+         append(p, flag, number ? "" : "\"");
 }
 
 /* One word of a list, also inside [a, "b"] and a,b as overrides write them. */
@@ -102,7 +111,9 @@ static bool append_words(Parser* p, const char* flag, const char* value, bool* f
   if (strlen(value) >= sizeof words) return fail(p, flag, "is not a value", value);
   strcpy(words, value);
   for (char* word = strtok(words, ",[]\"' "); word; word = strtok(NULL, ",[]\"' ")) {
-    if (!append(p, flag, *first ? "\"" : ", \"") || !append(p, flag, word) || !append(p, flag, "\"")) return false;
+    if (!append(p, flag, *first ? "\"" : ", \"") || !append(p, flag, word) ||
+        !append(p, flag, "\""))
+      return false;
     add_to_name(p, word, *first ? ' ' : '+');
     *first = false;
   }
@@ -121,7 +132,8 @@ static bool append_list(Parser* p, const char* flag, const char* value) {
 }
 
 static bool is_recompute_flag(const char* name) {
-  return strncmp(name, "recompute-", 10) == 0 || strncmp(name, "activations-checkpoint-", 23) == 0 ||
+  return strncmp(name, "recompute-", 10) == 0 ||
+         strncmp(name, "activations-checkpoint-", 23) == 0 ||
          strcmp(name, "distribute-saved-activations") == 0;
 }
 
@@ -155,7 +167,8 @@ static bool parse_attention(Parser* p, const char* value) {
 
 static bool parse_policy(Parser* p, const char* name, const char* value) {
   if (!take_value(p, name, &value)) return false;
-  if (p->out->n_policies + p->n_names + 1 >= POLICIES_MAX) return fail(p, name, "given more than 60 times", NULL);
+  if (p->out->n_policies + p->n_names + 1 >= POLICIES_MAX)
+    return fail(p, name, "given more than 60 times", NULL);
   if (strcmp(name, "policy") == 0) {
     p->names[p->n_names++] = value;
     return true;
@@ -172,21 +185,30 @@ static bool parse_flag(Parser* p, const char* name, const char* value) {
     const char* name;
     FlagType type;
     void* target;
-  } kFlags[] = {
-      {"layers", FLAG_INT, &o->sizes.layers},   {"width", FLAG_INT, &o->sizes.width},
-      {"heads", FLAG_INT, &o->sizes.heads},     {"seq", FLAG_INT, &o->sizes.seq},
-      {"batch", FLAG_INT, &o->sizes.batch},     {"microbatches", FLAG_INT, &o->sizes.microbatches},
-      {"steps", FLAG_INT, &o->steps},           {"warmup", FLAG_INT, &o->warmup},
-      {"threads", FLAG_INT, &o->threads},       {"train", FLAG_INT, &o->train_steps},
-      {"learning-rate", FLAG_REAL, &o->learning_rate},
-      {"text", FLAG_STRING, &o->text},          {"report", FLAG_STRING, &o->report},
-      {"trace", FLAG_STRING, &o->trace},        {"chart", FLAG_STRING, &o->chart},
-      {"compare", FLAG_STRING, &o->compare},    {"help", FLAG_SWITCH, &o->help},
-      {"list", FLAG_SWITCH, &o->list},          {"child", FLAG_INT, &o->child},
-      {"child-fd", FLAG_INT, &o->child_fd}};
+  } kFlags[] = {{"layers", FLAG_INT, &o->sizes.layers},
+                {"width", FLAG_INT, &o->sizes.width},
+                {"heads", FLAG_INT, &o->sizes.heads},
+                {"seq", FLAG_INT, &o->sizes.seq},
+                {"batch", FLAG_INT, &o->sizes.batch},
+                {"microbatches", FLAG_INT, &o->sizes.microbatches},
+                {"steps", FLAG_INT, &o->steps},
+                {"warmup", FLAG_INT, &o->warmup},
+                {"threads", FLAG_INT, &o->threads},
+                {"train", FLAG_INT, &o->train_steps},
+                {"learning-rate", FLAG_REAL, &o->learning_rate},
+                {"text", FLAG_STRING, &o->text},
+                {"report", FLAG_STRING, &o->report},
+                {"trace", FLAG_STRING, &o->trace},
+                {"chart", FLAG_STRING, &o->chart},
+                {"compare", FLAG_STRING, &o->compare},
+                {"help", FLAG_SWITCH, &o->help},
+                {"list", FLAG_SWITCH, &o->list},
+                {"child", FLAG_INT, &o->child},
+                {"child-fd", FLAG_INT, &o->child_fd}};
   if (is_recompute_flag(name)) return parse_recompute(p, name, value);
   if (strcmp(name, "attention") == 0) return parse_attention(p, value);
-  if (strcmp(name, "policy") == 0 || strcmp(name, "policy-json") == 0) return parse_policy(p, name, value);
+  if (strcmp(name, "policy") == 0 || strcmp(name, "policy-json") == 0)
+    return parse_policy(p, name, value);
   if (strcmp(name, "dropout") == 0 || strcmp(name, "seed") == 0) {
     double number;
     if (!take_real(p, name, value, &number)) return false;
@@ -202,14 +224,16 @@ static bool parse_flag(Parser* p, const char* name, const char* value) {
     if (strcmp(name, kFlags[i].name) != 0) continue;
     if (kFlags[i].type == FLAG_INT) return take_int(p, name, value, kFlags[i].target);
     if (kFlags[i].type == FLAG_REAL) return take_real(p, name, value, kFlags[i].target);
-    if (kFlags[i].type == FLAG_STRING) return take_value(p, name, &value) && (*(const char**)kFlags[i].target = value);
+    if (kFlags[i].type == FLAG_STRING)
+      return take_value(p, name, &value) && (*(const char**)kFlags[i].target = value);
     *(bool*)kFlags[i].target = true;
     return true;
   }
   return fail(p, name, "is not a flag of this program (see --help)", NULL);
 }
 
-/* `none` first, since the others are compared with it; then what was asked for, or the default list. */
+/* `none` first, since the others are compared with it; then what was asked for, or the default
+ * list. */
 static bool settle_policies(Parser* p) {
   Options* o = p->out;
   PolicySpec known[POLICIES_MAX], asked[POLICIES_MAX];
@@ -237,16 +261,23 @@ static bool settle_policies(Parser* p) {
 }
 
 bool options_parse(int argc, char** argv, Options* out, char* error, size_t capacity) {
-  *out = (Options){.sizes = {.layers = 8, .width = 128, .heads = 4, .seq = 256, .batch = 8, .microbatches = 2,
-                             .dropout = 0.1f, .seed = 1},
+  *out = (Options){.sizes = {.layers = 8,
+                             .width = 96,
+                             .heads = 3,
+                             .seq = 128,
+                             .batch = 32,
+                             .microbatches = 2,
+                             .dropout = 0.1f,
+                             .seed = 1},
                    .steps = 10,
-                   .warmup = 3,
+                   .warmup = 2,
                    .threads = 2,
                    .learning_rate = 1e-3,
                    .text = "/usr/share/common-licenses/GPL-3",
                    .child = -1,
                    .child_fd = -1};
-  Parser p = {.argc = argc, .at = 1, .argv = argv, .out = out, .error = error, .capacity = capacity};
+  Parser p = {
+      .argc = argc, .at = 1, .argv = argv, .out = out, .error = error, .capacity = capacity};
   while (p.at < argc) {
     char name[64];
     const char *value, *arg = argv[p.at++];
@@ -259,8 +290,10 @@ bool options_parse(int argc, char** argv, Options* out, char* error, size_t capa
   if (out->help) return true;
   const char* wrong = sizes_check(&out->sizes);
   if (!wrong && out->steps < 1) wrong = "--steps must be at least 1";
-  if (!wrong && out->warmup < 2) wrong = "--warmup must be at least 2 (one step is recorded, one runs in the arena)";
-  if (!wrong && (out->threads < 1 || out->threads > 256)) wrong = "--threads must be between 1 and 256";
+  if (!wrong && out->warmup < 2)
+    wrong = "--warmup must be at least 2 (one step is recorded, one runs in the arena)";
+  if (!wrong && (out->threads < 1 || out->threads > 256))
+    wrong = "--threads must be between 1 and 256";
   if (!wrong && !(out->learning_rate > 0)) wrong = "--learning-rate must be above 0";
   if (wrong) {
     snprintf(error, capacity, "%s", wrong);

@@ -5,8 +5,8 @@
 
 enum { POLICIES_MAX = 64 };
 
-/* One policy as it was asked for: the part of rcore's JSON form that speaks about recomputation, or a file. rcore checks
- * it; this program knows none of the rules. */
+/* One policy as it was asked for: the part of rcore's JSON form that speaks about recomputation, or
+ * a file. rcore checks it; this program knows none of the rules. */
 typedef struct PolicySpec {
   char name[96];
   char members[1024]; /* "\"recompute_granularity\": \"full\", ..." */
@@ -21,13 +21,14 @@ typedef struct Options {
   PolicySpec policies[POLICIES_MAX];
   int n_policies;
   const char *report, *trace, *chart, *compare;
-  int train_steps;   /* > 0: one long run instead of the list */
+  int train_steps; /* > 0: one long run instead of the list */
   bool help, list;
   int child;    /* internal: index of the one policy to measure, -1 = this is the parent */
   int child_fd; /* internal: where its lines go                                          */
 } Options;
 
-/* Fills `out` from the command line. On failure writes one line that names the flag, and returns false. */
+/* Fills `out` from the command line. On failure writes one line that names the flag, and returns
+ * false. */
 bool options_parse(int argc, char** argv, Options* out, char* error, size_t capacity);
 void options_print_help(void);
 

@@ -1,4 +1,5 @@
-/* examples/gpt/philox.h: Philox-4x32-10 (Salmon et al., SC'11) and the dropout mask that it writes, zero bytes stored. */
+/* examples/gpt/philox.h: Philox-4x32-10 (Salmon et al., SC'11) and the dropout mask that it writes,
+ * zero bytes stored. */
 #ifndef EXAMPLES_GPT_PHILOX_H
 #define EXAMPLES_GPT_PHILOX_H
 #include <stddef.h>
@@ -18,7 +19,8 @@ typedef struct Rng {
 
 enum { PHILOX_LANES = 16, PHILOX_GROUP = 4 * PHILOX_LANES };
 
-/* Sixteen blocks from `block`, words in element order. A compiler without OpenMP may run the lanes one by one. */
+/* Sixteen blocks from `block`, words in element order. A compiler without OpenMP may run the lanes
+ * one by one. */
 static inline void philox_group(Rng rng, uint64_t block, uint32_t words[PHILOX_GROUP]) {
   uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];
   uint32_t key0 = (uint32_t)rng.seed, key1 = (uint32_t)(rng.seed >> 32);
@@ -60,6 +62,8 @@ static inline uint32_t philox_word(Rng rng, uint64_t element) {
 }
 
 /* Counter blocks that a tensor of n elements takes. */
-static inline uint64_t philox_blocks(uint64_t n) { return (n + 3) / 4; }
+static inline uint64_t philox_blocks(uint64_t n) {
+  return (n + 3) / 4;
+}
 
 #endif

@@ -1,4 +1,5 @@
-/* examples/gpt/policy.c: writes policies for rcore, which checks every rule; the trainer itself never looks at one. */
+/* examples/gpt/policy.c: writes policies for rcore, which checks every rule; the trainer itself
+ * never looks at one. */
 #include "policy.h"
 
 #include <stdio.h>
@@ -16,8 +17,9 @@ static size_t write_kinds(char* text, size_t capacity) {
   size_t n = 0;
   for (int i = 0; i < MARKS; i++)
     if (marks[i].host_kind)
-      n += (size_t)snprintf(text + n, capacity - n, "%s{\"name\": \"%s\", \"discards_output\": %s}", n ? ", " : "",
-                            marks[i].kind, marks[i].discards_output ? "true" : "false");
+      n += (size_t)snprintf(text + n, capacity - n, "%s{\"name\": \"%s\", \"discards_output\": %s}",
+                            n ? ", " : "", marks[i].kind,
+                            marks[i].discards_output ? "true" : "false");
   return n;
 }
 
@@ -25,12 +27,13 @@ static size_t write_kinds(char* text, size_t capacity) {
 static size_t write_policy(const PolicySpec* spec, const Sizes* sizes, char* text) {
   char kinds[1024];
   write_kinds(kinds, sizeof kinds);
-  return (size_t)snprintf(text, TEXT_MAX,
-                          "{\"rcore_policy\": 1, \"num_layers\": %d, \"num_microbatches\": %d, \"attention_dropout\": "
-                          "%g, \"hidden_dropout\": %g, \"counter_rng\": true, \"fused_attention\": %s, "
-                          "\"kinds\": [%s]%s%s}",
-                          sizes->layers, sizes->microbatches, (double)sizes->dropout, (double)sizes->dropout,
-                          sizes->fused ? "true" : "false", kinds, spec->members[0] ? ", " : "", spec->members);
+  return (size_t)snprintf(
+      text, TEXT_MAX,
+      "{\"rcore_policy\": 1, \"num_layers\": %d, \"num_microbatches\": %d, \"attention_dropout\": "
+      "%g, \"hidden_dropout\": %g, \"counter_rng\": true, \"fused_attention\": %s, "
+      "\"kinds\": [%s]%s%s}",
+      sizes->layers, sizes->microbatches, (double)sizes->dropout, (double)sizes->dropout,
+      sizes->fused ? "true" : "false", kinds, spec->members[0] ? ", " : "", spec->members);
 }
 
 rc_policy* policy_create(const PolicySpec* spec, const Sizes* sizes, char* error, size_t capacity) {
@@ -50,7 +53,8 @@ rc_policy* policy_create(const PolicySpec* spec, const Sizes* sizes, char* error
   if (rc_policy_create_json(spec->file ? (const char*)text.bytes : written, text.n, &policy) < 0) {
     rc_error_info info = rc_error_info_init();
     if (rc_error_last(&info) == RC_OK)
-      snprintf(error, capacity, "policy %s: %s%s%s", spec->name, info.field, info.field[0] ? ": " : "", info.message);
+      snprintf(error, capacity, "policy %s: %s%s%s", spec->name, info.field,
+               info.field[0] ? ": " : "", info.message);
     else
       snprintf(error, capacity, "policy %s: refused", spec->name);
   }

@@ -1,4 +1,5 @@
-/* examples/gpt/policy.h: from what the command line says to an rc_policy, and to a Store that runs under it. */
+/* examples/gpt/policy.h: from what the command line says to an rc_policy, and to a Store that runs
+ * under it. */
 #ifndef EXAMPLES_GPT_POLICY_H
 #define EXAMPLES_GPT_POLICY_H
 #include <rcore/rcore.h>

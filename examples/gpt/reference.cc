@@ -66,7 +66,8 @@ Vector norm(const Vector& x, const double* gamma, const double* beta, size_t wid
     for (size_t c = 0; c < width; ++c) mean += x[r * width + c] / width;
     for (size_t c = 0; c < width; ++c) variance += std::pow(x[r * width + c] - mean, 2) / width;
     for (size_t c = 0; c < width; ++c) {
-      y[r * width + c] = (x[r * width + c] - mean) / std::sqrt(variance + 1e-5) * gamma[c] + beta[c];
+      y[r * width + c] =
+          (x[r * width + c] - mean) / std::sqrt(variance + 1e-5) * gamma[c] + beta[c];
     }
   }
   return y;
@@ -91,7 +92,8 @@ Vector attention(const Sizes& s, const Vector& qkv, Dropout* dropout) {
         for (size_t k = 0; k <= q; ++k) {
           const double* value = &qkv[(b * seq + k) * 3 * width + 2 * width + h * hd];
           const double kept = (*dropout)(((b * s.heads + h) * seq + q) * seq + k, p[k] / sum);
-          for (size_t i = 0; i < hd; ++i) out[(b * seq + q) * width + h * hd + i] += kept * value[i];
+          for (size_t i = 0; i < hd; ++i)
+            out[(b * seq + q) * width + h * hd + i] += kept * value[i];
         }
       }
     }
@@ -117,14 +119,16 @@ void layer(const Sizes& s, Reader* params, Dropout* dropout, Vector* x) {
   add_dropped(linear(mixed, proj_w, proj_b, d, d), dropout, x);
   Vector wide = linear(norm(*x, ln2_gamma, ln2_beta, d), fc1_w, fc1_b, d, 4 * d);
   for (double& v : wide) {
-    v = 0.5 * v * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
+    v = 0.5 * v *
+        (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
   }
   add_dropped(linear(wide, fc2_w, fc2_b, 4 * d, d), dropout, x);
 }
 
 }  // namespace
 
-double reference_loss(const Sizes& s, const Vector& flat, const uint8_t* tokens, const uint8_t* targets) {
+double reference_loss(const Sizes& s, const Vector& flat, const uint8_t* tokens,
+                      const uint8_t* targets) {
   const size_t d = s.width, rows = static_cast<size_t>(s.batch) * s.seq;
   Reader params(flat);
   Dropout dropout(s);

@@ -12,8 +12,8 @@ void store_must(rc_status status, const char* what) {
   if (status >= 0) return;
   rc_error_info error = rc_error_info_init();
   const rc_status known = rc_error_last(&error);
-  fprintf(stderr, "gpt: %s: %s: %s %s\n", what, rc_status_name(status), known == RC_OK ? error.field : "",
-          known == RC_OK ? error.message : "");
+  fprintf(stderr, "gpt: %s: %s: %s %s\n", what, rc_status_name(status),
+          known == RC_OK ? error.field : "", known == RC_OK ? error.message : "");
   exit(1);
 }
 
@@ -34,9 +34,8 @@ static rc_status RC_CALL replay(const rc_replay_args* args) {
 }
 
 static rc_module* register_mark(rc_context* context, const Mark* mark, int layer) {
-  static const rc_role kRoles[] = {[SLOT_INPUT] = RC_ROLE_INPUT,
-                                   [SLOT_SAVED] = RC_ROLE_SAVED,
-                                   [SLOT_OUTPUT] = RC_ROLE_OUTPUT};
+  static const rc_role kRoles[] = {
+      [SLOT_INPUT] = RC_ROLE_INPUT, [SLOT_SAVED] = RC_ROLE_SAVED, [SLOT_OUTPUT] = RC_ROLE_OUTPUT};
   rc_slot_desc slots[SLOTS_MAX];
   for (int i = 0; i < mark->n_slots; i++) {
     slots[i] = rc_slot_desc_init();
@@ -61,8 +60,9 @@ static rc_module* register_mark(rc_context* context, const Mark* mark, int layer
 }
 
 static const char* event_name(rc_event event) {
-  static const char* const kNames[] = {"?",    "begin",   "save",   "alloc",      "end",     "discard", "replay",
-                                       "done", "release", "cancel", "step begin", "step end"};
+  static const char* const kNames[] = {"?",       "begin",   "save",       "alloc",
+                                       "end",     "discard", "replay",     "done",
+                                       "release", "cancel",  "step begin", "step end"};
   return (size_t)event < sizeof kNames / sizeof kNames[0] ? kNames[event] : kNames[0];
 }
 
@@ -96,7 +96,8 @@ Store* store_create(const StoreDesc* desc) {
   store->modules = calloc((size_t)desc->n_marks * desc->n_layers, sizeof *store->modules);
   for (int mark = 0; mark < desc->n_marks; mark++)
     for (int layer = 0; layer < (desc->marks[mark].per_layer ? desc->n_layers : 1); layer++)
-      store->modules[mark * desc->n_layers + layer] = register_mark(store->context, &desc->marks[mark], layer);
+      store->modules[mark * desc->n_layers + layer] =
+          register_mark(store->context, &desc->marks[mark], layer);
   return store;
 }
 
@@ -127,7 +128,8 @@ void store_step_end(Store* store, StepReport* out) {
   out->arena_misses = report.arena_misses;
 }
 
-void region_begin(Store* store, int mark, int layer, int microbatch, Region* parent, void* data, Region** region) {
+void region_begin(Store* store, int mark, int layer, int microbatch, Region* parent, void* data,
+                  Region** region) {
   region_release(region);
   rc_region_desc desc = rc_region_desc_init();
   desc.module = store->modules[mark * store->n_layers + layer];
@@ -166,10 +168,18 @@ Rng region_rng(Region* region, uint64_t n) {
   return (Rng){rng.seed, rng.offset};
 }
 
-bool region_is_forward(Region* region) { return rc_region_phase(region) == RC_PHASE_FORWARD; }
-void region_end(Region* region) { store_must(rc_region_end(region, NULL), "rc_region_end"); }
-void region_discard(Region* region) { store_must(rc_region_discard(region, NULL), "rc_region_discard"); }
-void region_replay(Region* region) { store_must(rc_backward_replay(&region, 1, NULL), "rc_backward_replay"); }
+bool region_is_forward(Region* region) {
+  return rc_region_phase(region) == RC_PHASE_FORWARD;
+}
+void region_end(Region* region) {
+  store_must(rc_region_end(region, NULL), "rc_region_end");
+}
+void region_discard(Region* region) {
+  store_must(rc_region_discard(region, NULL), "rc_region_discard");
+}
+void region_replay(Region* region) {
+  store_must(rc_backward_replay(&region, 1, NULL), "rc_backward_replay");
+}
 void region_done(Region* region, int slot) {
   store_must(rc_region_done(region, (uint32_t)slot, NULL), "rc_region_done");
 }

@@ -1,8 +1,10 @@
-/* examples/gpt/region.h: the trainer's use of rcore in its own terms, float matrices in slots of regions.
+/* examples/gpt/region.h: the trainer's use of rcore in its own terms, float matrices in slots of
+ * regions.
  *
- * region.c implements it over rcore.h; region_bare.c keeps the same slots in plain arrays, for the build without rcore
- * that the benchmark compares with. Nothing here or above it depends on the policy. A failure ends the program with the
- * library's message: a trainer has nothing better to do with it. */
+ * region.c implements it over rcore.h; region_bare.c keeps the same slots in plain arrays, for the
+ * build without rcore that the benchmark compares with. Nothing here or above it depends on the
+ * policy. A failure ends the program with the library's message: a trainer has nothing better to do
+ * with it. */
 #ifndef EXAMPLES_GPT_REGION_H
 #define EXAMPLES_GPT_REGION_H
 #include <stdbool.h>
@@ -20,8 +22,8 @@ typedef struct Store Store; /* one context and its registered modules */
 typedef enum SlotRole { SLOT_INPUT, SLOT_SAVED, SLOT_OUTPUT } SlotRole;
 enum { SLOTS_MAX = 5 };
 
-/* A kind of submodule, marked once. `run` computes whatever slots region_alloc hands out; it is the forward and the
- * replay. */
+/* A kind of submodule, marked once. `run` computes whatever slots region_alloc hands out; it is the
+ * forward and the replay. */
 typedef struct Mark {
   const char* kind;
   const char* name;
@@ -64,9 +66,10 @@ typedef struct StepReport {
 void store_step_begin(Store* store, StepMode mode);
 void store_step_end(Store* store, StepReport* report);
 
-/* Opens a region of mark `mark` within `parent` (may be NULL); `data` reaches `run` in a replay. A handle that *region
- * still has is released first. */
-void region_begin(Store* store, int mark, int layer, int microbatch, Region* parent, void* data, Region** region);
+/* Opens a region of mark `mark` within `parent` (may be NULL); `data` reaches `run` in a replay. A
+ * handle that *region still has is released first. */
+void region_begin(Store* store, int mark, int layer, int microbatch, Region* parent, void* data,
+                  Region** region);
 /* A matrix for the slot, or NULL where a replay does not want it. */
 float* region_alloc(Region* region, int slot, int rows, int columns);
 /* The slot is another region's slot; no copy. */

@@ -1,4 +1,5 @@
-/* examples/gpt/region_bare.c: region.h over plain arrays that live for the whole run, without rcore. */
+/* examples/gpt/region_bare.c: region.h over plain arrays that live for the whole run, without
+ * rcore. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ Store* store_create(const StoreDesc* desc) {
   store->n_marks = desc->n_marks;
   store->n_layers = desc->n_layers;
   store->seed = desc->seed;
-  store->regions = calloc((size_t)desc->n_marks * desc->n_layers * MICROBATCHES_MAX, sizeof(Region));
+  store->regions =
+      calloc((size_t)desc->n_marks * desc->n_layers * MICROBATCHES_MAX, sizeof(Region));
   return store;
 }
 
@@ -35,13 +37,16 @@ void store_free(Store* store) {
   free(store);
 }
 
-void store_step_begin(Store* store, StepMode mode) { (void)store, (void)mode; }
+void store_step_begin(Store* store, StepMode mode) {
+  (void)store, (void)mode;
+}
 void store_step_end(Store* store, StepReport* report) {
   (void)store;
   if (report) memset(report, 0, sizeof *report);
 }
 
-void region_begin(Store* store, int mark, int layer, int microbatch, Region* parent, void* data, Region** region) {
+void region_begin(Store* store, int mark, int layer, int microbatch, Region* parent, void* data,
+                  Region** region) {
   (void)parent, (void)data;
   *region = &store->regions[(mark * store->n_layers + layer) * MICROBATCHES_MAX + microbatch];
   (*region)->store = store;
@@ -59,7 +64,9 @@ void region_link(Region* region, int slot, Region* source, int source_slot) {
   region->slots[slot] = source->slots[source_slot];
 }
 
-float* region_view(Region* region, int slot) { return region->slots[slot]; }
+float* region_view(Region* region, int slot) {
+  return region->slots[slot];
+}
 
 Rng region_rng(Region* region, uint64_t n) {
   const Rng rng = {region->store->seed, region->store->next_block};
@@ -71,8 +78,18 @@ bool region_is_forward(Region* region) {
   (void)region;
   return true;
 }
-void region_end(Region* region) { (void)region; }
-void region_discard(Region* region) { (void)region; }
-void region_replay(Region* region) { (void)region; }
-void region_done(Region* region, int slot) { (void)region, (void)slot; }
-void region_release(Region** region) { *region = NULL; }
+void region_end(Region* region) {
+  (void)region;
+}
+void region_discard(Region* region) {
+  (void)region;
+}
+void region_replay(Region* region) {
+  (void)region;
+}
+void region_done(Region* region, int slot) {
+  (void)region, (void)slot;
+}
+void region_release(Region** region) {
+  *region = NULL;
+}

@@ -1,4 +1,5 @@
-/* examples/gpt/resident.c: /proc/self/clear_refs and VmHWM (proc(5)); ru_maxrss inherits the parent's peak. */
+/* examples/gpt/resident.c: /proc/self/clear_refs and VmHWM (proc(5)); ru_maxrss inherits the
+ * parent's peak. */
 #include "resident.h"
 
 #include <stdio.h>

@@ -8,14 +8,15 @@
 void result_write(FILE* out, const PolicyResult* r) {
   /* Hexadecimal floats lose no bit. */
   fprintf(out, "result %" PRIu64 " %" PRIu64 " %" PRIu64 " %a %a %a %" PRIx64 " %" PRIx64 "\n",
-          r->predicted_peak_bytes, r->measured_peak_bytes, r->resident_bytes, r->step_seconds, r->replays_per_step,
-          r->final_loss, r->loss_digest, r->gradient_digest);
+          r->predicted_peak_bytes, r->measured_peak_bytes, r->resident_bytes, r->step_seconds,
+          r->replays_per_step, r->final_loss, r->loss_digest, r->gradient_digest);
   fflush(out);
 }
 
 void event_write(FILE* out, const StoreEvent* e) {
-  fprintf(out, "event %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s|%s\n", e->layer,
-          e->microbatch, e->bytes, e->live_bytes, e->begin_ns, e->end_ns, e->name, e->kind);
+  fprintf(
+      out, "event %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s|%s\n",
+      e->layer, e->microbatch, e->bytes, e->live_bytes, e->begin_ns, e->end_ns, e->name, e->kind);
 }
 
 void progress_write(FILE* out, int done, int total) {
@@ -26,9 +27,11 @@ void progress_write(FILE* out, int done, int total) {
 static int read_event(const char* line, PolicyResult* r) {
   StoreEvent e;
   memset(&e, 0, sizeof e);
-  const int n = sscanf(line, "event %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-                             " %23[^|]|%23[^\n]",
-                       &e.layer, &e.microbatch, &e.bytes, &e.live_bytes, &e.begin_ns, &e.end_ns, e.name, e.kind);
+  const int n = sscanf(line,
+                       "event %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+                       " %23[^|]|%23[^\n]",
+                       &e.layer, &e.microbatch, &e.bytes, &e.live_bytes, &e.begin_ns, &e.end_ns,
+                       e.name, e.kind);
   if (n < 7) return 0;
   if ((r->n_events & (r->n_events - 1)) == 0) /* grows at powers of two */
     r->events = realloc(r->events, (r->n_events ? 2 * r->n_events : 1) * sizeof *r->events);
@@ -40,8 +43,10 @@ int result_read_line(const char* line, PolicyResult* r, int* done, int* total) {
   if (strncmp(line, "event ", 6) == 0) return read_event(line, r);
   if (strncmp(line, "progress ", 9) == 0) return sscanf(line, "progress %d %d", done, total) == 2;
   if (strncmp(line, "result ", 7) != 0) return 0;
-  r->ok = sscanf(line, "result %" SCNu64 " %" SCNu64 " %" SCNu64 " %la %la %la %" SCNx64 " %" SCNx64,
-                 &r->predicted_peak_bytes, &r->measured_peak_bytes, &r->resident_bytes, &r->step_seconds,
-                 &r->replays_per_step, &r->final_loss, &r->loss_digest, &r->gradient_digest) == 8;
+  r->ok =
+      sscanf(line, "result %" SCNu64 " %" SCNu64 " %" SCNu64 " %la %la %la %" SCNx64 " %" SCNx64,
+             &r->predicted_peak_bytes, &r->measured_peak_bytes, &r->resident_bytes,
+             &r->step_seconds, &r->replays_per_step, &r->final_loss, &r->loss_digest,
+             &r->gradient_digest) == 8;
   return r->ok;
 }

@@ -1,4 +1,5 @@
-/* examples/gpt/result.h: what a measured policy gives, and the lines in which a child process tells its parent. */
+/* examples/gpt/result.h: what a measured policy gives, and the lines in which a child process tells
+ * its parent. */
 #ifndef EXAMPLES_GPT_RESULT_H
 #define EXAMPLES_GPT_RESULT_H
 #include <stddef.h>
@@ -25,7 +26,8 @@ void result_write(FILE* out, const PolicyResult* result);
 void event_write(FILE* out, const StoreEvent* event);
 void progress_write(FILE* out, int done, int total);
 
-/* Reads one line into the result; sets *done and *total where it tells of progress. False if it is none of ours. */
+/* Reads one line into the result; sets *done and *total where it tells of progress. False if it is
+ * none of ours. */
 int result_read_line(const char* line, PolicyResult* result, int* done, int* total);
 
 #endif

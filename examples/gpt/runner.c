@@ -1,4 +1,5 @@
-/* examples/gpt/runner.c: starts this program again for each policy, reads its pipe, and draws the progress. */
+/* examples/gpt/runner.c: starts this program again for each policy, reads its pipe, and draws the
+ * progress. */
 #include "runner.h"
 
 #include <errno.h>
@@ -12,7 +13,8 @@ static void draw(const Options* options, int index, int done, int total) {
   enum { WIDTH = 32 };
   if (!isatty(STDERR_FILENO)) {
     if (done == total)
-      fprintf(stderr, "[%d/%d] %s: %d steps\n", index + 1, options->n_policies, options->policies[index].name, total);
+      fprintf(stderr, "[%d/%d] %s: %d steps\n", index + 1, options->n_policies,
+              options->policies[index].name, total);
     return;
   }
   const int filled = WIDTH * (index * total + done) / (options->n_policies * total);
@@ -39,7 +41,8 @@ static void exec_child(int argc, char** argv, int index, int fd) {
   _exit(127);
 }
 
-static bool measure_one(const Options* options, int argc, char** argv, int index, PolicyResult* result) {
+static bool measure_one(const Options* options, int argc, char** argv, int index,
+                        PolicyResult* result) {
   int ends[2];
   if (pipe(ends) != 0) {
     fprintf(stderr, "gpt: pipe: %s\n", strerror(errno));
@@ -68,8 +71,8 @@ static bool measure_one(const Options* options, int argc, char** argv, int index
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && result->ok) return true;
   if (WIFSIGNALED(status))
-    fprintf(stderr, "gpt: policy %s: its process ended by signal %d\n", options->policies[index].name,
-            WTERMSIG(status));
+    fprintf(stderr, "gpt: policy %s: its process ended by signal %d\n",
+            options->policies[index].name, WTERMSIG(status));
   else
     fprintf(stderr, "gpt: policy %s: its process failed\n", options->policies[index].name);
   return false;
@@ -81,7 +84,8 @@ bool runner_measure_all(const Options* options, int argc, char** argv, PolicyRes
     memset(&results[i], 0, sizeof results[i]);
     snprintf(results[i].policy, sizeof results[i].policy, "%s", options->policies[i].name);
     all = measure_one(options, argc, argv, i, &results[i]) && all;
-    if (results[i].ok && results[0].ok) results[i].step_ratio = results[i].step_seconds / results[0].step_seconds;
+    if (results[i].ok && results[0].ok)
+      results[i].step_ratio = results[i].step_seconds / results[0].step_seconds;
   }
   return all;
 }

@@ -4,16 +4,18 @@
 #include <stdint.h>
 #include <string.h>
 
-/* One compiled body per instruction set, chosen when the program starts. Sanitizers cannot run its resolvers. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
+/* One compiled body per instruction set, chosen when the program starts. Sanitizers cannot run its
+ * resolvers. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define PER_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define PER_CPU
 #endif
 
-/* e^x without a branch or a call, so that loops over it vectorize: x = n ln2 + r, a degree-6 polynomial on r (relative
- * error 2e-7), then n goes into the exponent bits. Below -87 the result is 0 for our purposes (1e-38). */
+/* e^x without a branch or a call, so that loops over it vectorize: x = n ln2 + r, a degree-6
+ * polynomial on r (relative error 2e-7), then n goes into the exponent bits. Below -87 the result
+ * is 0 for our purposes (1e-38). */
 static inline float exp_lane(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;

@@ -25,11 +25,14 @@ const char* text_read(const char* path, Text* text) {
   return failed ? "cannot be read" : NULL;
 }
 
-void text_free(Text* text) { free(text->bytes); }
+void text_free(Text* text) {
+  free(text->bytes);
+}
 
-void text_batch(const Text* text, uint64_t seed, int step, int microbatch, int batch, int seq, uint8_t* tokens,
-                uint8_t* targets) {
-  const Rng rng = {seed ^ 0x77696e646f777321ull, ((uint64_t)(uint32_t)step << 32) | ((uint64_t)microbatch << 16)};
+void text_batch(const Text* text, uint64_t seed, int step, int microbatch, int batch, int seq,
+                uint8_t* tokens, uint8_t* targets) {
+  const Rng rng = {seed ^ 0x77696e646f777321ull,
+                   ((uint64_t)(uint32_t)step << 32) | ((uint64_t)microbatch << 16)};
   for (int b = 0; b < batch; b++) {
     const size_t at = philox_word(rng, (uint64_t)b) % (text->n - (size_t)seq);
     memcpy(tokens + (size_t)b * seq, text->bytes + at, (size_t)seq);

@@ -1,4 +1,5 @@
-/* examples/gpt/text.h: the training text, the windows that a step reads, and the byte-bigram model to beat. */
+/* examples/gpt/text.h: the training text, the windows that a step reads, and the byte-bigram model
+ * to beat. */
 #ifndef EXAMPLES_GPT_TEXT_H
 #define EXAMPLES_GPT_TEXT_H
 #include <stddef.h>
@@ -13,11 +14,13 @@ typedef struct Text {
 const char* text_read(const char* path, Text* text);
 void text_free(Text* text);
 
-/* `batch` windows of `seq` bytes and the bytes that follow each, at places drawn from (seed, step, microbatch). */
-void text_batch(const Text* text, uint64_t seed, int step, int microbatch, int batch, int seq, uint8_t* tokens,
-                uint8_t* targets);
+/* `batch` windows of `seq` bytes and the bytes that follow each, at places drawn from (seed, step,
+ * microbatch). */
+void text_batch(const Text* text, uint64_t seed, int step, int microbatch, int batch, int seq,
+                uint8_t* tokens, uint8_t* targets);
 
-/* Mean loss in nats of the best byte-bigram model of this text on this text: its conditional entropy. */
+/* Mean loss in nats of the best byte-bigram model of this text on this text: its conditional
+ * entropy. */
 double text_bigram_loss(const Text* text);
 
 #endif

@@ -1,4 +1,5 @@
-/* examples/gpt/trace.c: writes the Chrome trace event format, which Perfetto and chrome://tracing read. */
+/* examples/gpt/trace.c: writes the Chrome trace event format, which Perfetto and chrome://tracing
+ * read. */
 #include "trace.h"
 
 #include <inttypes.h>
@@ -6,7 +7,8 @@
 #include <string.h>
 
 static void write_policy(FILE* out, const PolicyResult* r, int pid) {
-  fprintf(out, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"%s\"}}", pid, r->policy);
+  fprintf(out, ",\n{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"%s\"}}",
+          pid, r->policy);
   const uint64_t origin = r->n_events ? r->events[0].begin_ns : 0;
   for (size_t i = 0; i < r->n_events; i++) {
     const StoreEvent* e = &r->events[i];
@@ -22,17 +24,21 @@ static void write_policy(FILE* out, const PolicyResult* r, int pid) {
     else
       fputs(",\"s\":\"t\"", out);
     fprintf(out, ",\"args\":{\"bytes\":%" PRIu64 "}}", e->bytes);
-    fprintf(out, ",\n{\"ph\":\"C\",\"pid\":%d,\"ts\":%.3f,\"name\":\"live bytes\",\"args\":{\"bytes\":%" PRIu64 "}}", pid,
-            at + length, e->live_bytes);
+    fprintf(out,
+            ",\n{\"ph\":\"C\",\"pid\":%d,\"ts\":%.3f,\"name\":\"live "
+            "bytes\",\"args\":{\"bytes\":%" PRIu64 "}}",
+            pid, at + length, e->live_bytes);
   }
 }
 
 bool trace_write(const char* path, const PolicyResult* results, int n) {
   FILE* out = fopen(path, "w");
   if (out) {
-    fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"ph\":\"M\",\"pid\":0,\"name\":\"process_name\",\"args\":"
-          "{\"name\":\"gpt\"}}",
-          out);
+    fputs(
+        "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"ph\":\"M\",\"pid\":0,\"name\":\"process_"
+        "name\",\"args\":"
+        "{\"name\":\"gpt\"}}",
+        out);
     for (int i = 0; i < n; i++) write_policy(out, &results[i], i + 1);
     fputs("\n]}\n", out);
   }

@@ -55,7 +55,8 @@ void trainer_step(Trainer* t, StepMode mode, StepResult* result) {
   model_update(t->model, t->learning_rate, t->weight_decay);
   result->seconds = seconds_now() - begin;
   result->loss = 0.0;
-  for (int m = 0; m < n; m++) result->loss += t->net->microbatches[m].loss / ((double)t->net->rows * n);
+  for (int m = 0; m < n; m++)
+    result->loss += t->net->microbatches[m].loss / ((double)t->net->rows * n);
   t->step++;
 }
 

@@ -25,7 +25,8 @@ typedef struct StepResult {
   StepReport report;
 } StepResult;
 
-/* Forward of all microbatches, backward of all microbatches, update. The gradients stay readable until the next one. */
+/* Forward of all microbatches, backward of all microbatches, update. The gradients stay readable
+ * until the next one. */
 void trainer_step(Trainer* trainer, StepMode mode, StepResult* result);
 /* Mean loss without dropout over `batches` microbatches of other windows. */
 double trainer_evaluate(Trainer* trainer, int batches);
