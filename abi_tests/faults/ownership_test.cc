@@ -153,7 +153,8 @@ TEST_F(Ownership, HandlesOfAnotherContextAreRefused) {
 TEST_F(Ownership, AContextOutlivesItsHostsCountWhileSomethingRefersToIt) {
   rc_region* region = begin();
   rc_save item = rc_save_init();
-  item.tensor = wrap();
+  const rc_tensor_spec x = floats(x_);
+  item.view = &x;
   ASSERT_LE(RC_OK, rc_region_save(region, &item, 1, sizeof item, nullptr, nullptr));
   rc_tensor* kept = nullptr;
   ASSERT_EQ(RC_OK, rc_region_tensor(region, 0, nullptr, &kept));
@@ -169,10 +170,25 @@ TEST_F(Ownership, AContextOutlivesItsHostsCountWhileSomethingRefersToIt) {
   EXPECT_EQ(RC_OK, rc_tensor_view(kept, &view));
   EXPECT_EQ(0, std::memcmp(view.data, x_, sizeof x_));
   rc_tensor_release(kept);
-  EXPECT_EQ(0, host_->tensors);
   EXPECT_EQ(1, host_->allocator_gone) << "the last reference took the core with it";
   context_ = nullptr;
   module_ = nullptr;
+}
+
+TEST_F(Ownership, AnOwnedTensorCanBeHandedOnToAnotherFramework) {
+  rc_region* region = begin();
+  rc_save item = rc_save_init();
+  item.tensor = wrap();
+  ASSERT_LE(RC_OK, rc_region_save(region, &item, 1, sizeof item, nullptr, nullptr));
+  rc_tensor* kept = nullptr;
+  EXPECT_EQ(RC_OK, rc_region_tensor(region, 0, nullptr, &kept));
+  EXPECT_LE(RC_OK, rc_region_end(region, nullptr));
+  rc_region_release(region, nullptr);
+  if (kept != nullptr) {
+    EXPECT_EQ(1, host_->tensors) << "the host's memory is held as long as the tensor";
+  }
+  rc_tensor_release(kept);
+  EXPECT_EQ(0, host_->tensors);
 }
 
 TEST_F(Ownership, AStepThatEndsCancelsWhatIsLeftInIt) {

@@ -39,7 +39,7 @@ if command -v pkg-config >/dev/null; then
   $cc $flags -o "$room/by_pc" "$here/consumer/main.c" $(pkg-config --cflags --libs rcore)
   LD_LIBRARY_PATH=$lib "$room/by_pc" || fail "the pkg-config consumer exits with $?"
   mkdir "$room/archive" && cp "$lib/librcore.a" "$room/archive"
-  private=$(pkg-config --static --libs-only-l rcore)
+  private=$(pkg-config --static --libs rcore)
   # shellcheck disable=SC2046,SC2086
   $cc $flags -o "$room/by_pc_static" "$here/consumer/main.c" $(pkg-config --cflags rcore) -L"$room/archive" $private
   "$room/by_pc_static" || fail "the static pkg-config consumer exits with $?"
