@@ -900,7 +900,8 @@ typedef struct rc_region_key {
 } rc_region_key;
 RC_DEFINE_INIT(rc_region_key, RC_TYPE_REGION_KEY)
 
-/* Opens a region: captures side state, asks the policy. One count for the caller. On failure `destroy` is not called.
+/* Opens a region: captures side state, asks the policy. One count for the caller. On failure, and with
+ * RC_PASS, `destroy` is not called.
  * Where the parent will be recomputed as a whole, the slots of this region live until `end` (outputs: until discard),
  * because the parent's replay begins the region anew; inside a replay they are kept, so nothing is replayed twice. */
 RC_FN rc_region_begin(rc_context* context, const rc_region_desc* desc, rc_region** out) RC_NOEXCEPT;
@@ -920,8 +921,9 @@ typedef struct rc_save {
 RC_DEFINE_INIT(rc_save, RC_TYPE_SAVE)
 
 /* Saves n tensors, all or none: a negative status consumes nothing. `stride` is the caller's sizeof(rc_save). `views`
- * (optional, n specs) receives pass-through views of what was saved: a compiled host must let its forward consume
- * these, or its scheduler may delay the save to just before the restore. State: OPEN, or in replay.
+ * (optional, n specs, all from rc_tensor_spec_init; their stride is views[0].head.struct_size) receives pass-through
+ * views of what was saved: a compiled host must let its forward consume these, or its scheduler may delay the save to
+ * just before the restore. State: OPEN, or in replay.
  * Errors: RC_E_STATE, RC_E_MEMORY, RC_E_BUDGET. */
 RC_FN rc_region_save(rc_region* region, const rc_save* items, uint32_t n, uint32_t stride, rc_stream stream,
                      rc_tensor_spec* views) RC_NOEXCEPT;
