@@ -20,6 +20,7 @@ static bool policies_are_good(const Options* options) {
       fprintf(stderr, "gpt: %s\n", error);
       return false;
     }
+    policy_print_notes(&options->policies[i], policy);
     rc_policy_release(policy);
   }
   return true;
@@ -69,7 +70,7 @@ int main(int argc, char** argv) {
     FILE* out = fdopen(options.child_fd, "w");
     return out ? measure_policy(&options, options.child, out) : 2;
   }
-  if (!policies_are_good(&options)) return 2;
   set_up_runtimes(argv);
+  if (!policies_are_good(&options)) return 2;
   return options.train_steps > 0 ? measure_long_run(&options) : run_list(&options, argc, argv);
 }

@@ -62,6 +62,13 @@ rc_policy* policy_create(const PolicySpec* spec, const Sizes* sizes, char* error
   return policy;
 }
 
+void policy_print_notes(const PolicySpec* spec, const rc_policy* policy) {
+  rc_note note = rc_note_init();
+  for (uint32_t i = 0; rc_policy_note(policy, i, &note) == RC_OK; i++)
+    printf("note: policy %s: %s%s%s\n", spec->name, note.field, note.field[0] ? ": " : "",
+           note.message);
+}
+
 uint64_t policy_predict(Store* store, rc_policy* policy) {
   rc_prediction prediction = rc_prediction_init();
   store_must(rc_predict(store->context, policy, &prediction), "rc_predict");

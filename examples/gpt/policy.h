@@ -10,6 +10,10 @@
 /* NULL and one line in `error` where rcore refuses the policy or a file cannot be read. */
 rc_policy* policy_create(const PolicySpec* spec, const Sizes* sizes, char* error, size_t capacity);
 
+/* Prints what rcore finds worth saying about the policy: settings that do nothing, though one may
+ * expect it. */
+void policy_print_notes(const PolicySpec* spec, const rc_policy* policy);
+
 /* What the last logged step would hold under the policy: its highest bytes. */
 uint64_t policy_predict(Store* store, rc_policy* policy);
 /* Steps from now on run under it. */

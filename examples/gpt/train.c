@@ -43,6 +43,14 @@ static void load_batch(Trainer* t, int step, int m) {
   text_batch(t->text, s->seed, step, m, s->batch, s->seq, t->tokens + at, t->targets + at);
 }
 
+/* A linear start, since Adam's first steps are as long as any and a deep residual stream does not
+ * bear it. */
+static float learning_rate_at(const Trainer* t, int step) {
+  enum { STARTING_STEPS = 40 };
+  return step < STARTING_STEPS ? t->learning_rate * (float)(step + 1) / STARTING_STEPS
+                               : t->learning_rate;
+}
+
 void trainer_step(Trainer* t, StepMode mode, StepResult* result) {
   const int n = t->model->sizes.microbatches;
   for (int m = 0; m < n; m++) load_batch(t, t->step, m);
@@ -52,7 +60,7 @@ void trainer_step(Trainer* t, StepMode mode, StepResult* result) {
   for (int m = 0; m < n; m++) net_forward(&t->net->microbatches[m]);
   for (int m = 0; m < n; m++) net_backward(&t->net->microbatches[m]);
   store_step_end(t->net->store, &result->report);
-  model_update(t->model, t->learning_rate, t->weight_decay);
+  model_update(t->model, learning_rate_at(t, t->step), t->weight_decay);
   result->seconds = seconds_now() - begin;
   result->loss = 0.0;
   for (int m = 0; m < n; m++)
