@@ -657,7 +657,9 @@ RC_VOID_FN rc_policy_release(rc_policy* policy) RC_NOEXCEPT;
 
 /* RNG trackers, FP8 scales, autocast flags. `capture` runs in begin and makes a token; `swap` installs a token before
  * replay and returns a token of what was there (capture and swap may set *out to NULL for "nothing"); after replay swap
- * is called again with that one; `drop` ends each token exactly once. */
+ * is called again with that one; `drop` ends each token exactly once. If a swap fails, the states that were installed are
+ * still put back, every token handed to a restoring swap counts as spent (and is dropped), and the replay fails with the
+ * first failing status. */
 typedef struct rc_side_state {
   rc_head head;
   void* user_data;

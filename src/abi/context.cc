@@ -222,6 +222,7 @@ rc_status rc_stats_reset_peak(rc_context* handle) noexcept {
 }
 
 rc_status rc_report(rc_context* handle, char* buffer, uint64_t capacity, uint64_t* needed) noexcept {
+  if (needed) *needed = 0;
   return guard("rc_report", [&](uint64_t*) -> Status {
     RC_TRY(check(unwrap(handle)));
     std::string text;

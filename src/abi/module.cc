@@ -67,6 +67,7 @@ Status register_module(Context* context, const rc_module_desc* in, rc_module** o
   std::vector<rc::SlotDef> slots;
   std::vector<rc_side_state> states;
   std::unique_ptr<rc::KernelModule> kernel;
+  rc_kernel_desc kernel_desc = {};
   rc_module_ops ops = {};
   RC_TRY(read_slots(desc, &slots));
   if (desc.ops) {
@@ -76,23 +77,28 @@ Status register_module(Context* context, const rc_module_desc* in, rc_module** o
   RC_TRY(read_states(desc, &states));
   if (desc.kernel) {
     if (desc.n_slots) return rc::argument_error("desc.n_slots", "a kernel brings its own slots; n_slots must be 0");
-    rc_kernel_desc kernel_desc;
     RC_TRY(rc::import_struct(desc.kernel, RC_TYPE_KERNEL_DESC, "desc.kernel", &kernel_desc));
     RC_TRY(rc::KernelModule::create(kernel_desc, &slots, &kernel));
   }
-  // Nothing fails from here on.
   Locked lock(context);
   auto module = std::make_unique<Module>(context, context->next_serial++);
   module->kind = desc.kind;
   module->name = desc.name && *desc.name ? desc.name : desc.kind;
   module->layer = desc.layer;
   module->slots = std::move(slots);
-  module->states = std::move(states);
   module->kernel = std::move(kernel);
+  module->read_kind();
+  context->expect_deferred(1);
+  context->modules.reserve(context->modules.size() + 1);
+  context->dead_modules.reserve(context->modules.size() + 1);
+  std::vector<rc_tensor*> params;
+  if (module->kernel) params.assign(kernel_desc.params, kernel_desc.params + kernel_desc.n_params);
+  // From here on nothing throws: only now is anything of the host's taken over.
+  context->modules.push_back(module.get());
+  module->states = std::move(states);
   module->ops = ops;
   module->has_ops = desc.ops != nullptr;
-  module->read_kind();
-  context->modules.push_back(module.get());
+  if (module->kernel) module->kernel->owned = std::move(params);
   ++context->objects;
   *out = reinterpret_cast<rc_module*>(module.release());
   return rc::ok_status();

@@ -83,6 +83,7 @@ rc_status rc_policy_decide(const rc_policy* policy, const rc_site* site, rc_deci
 }
 
 rc_status rc_policy_describe(const rc_policy* policy, char* buffer, uint64_t capacity, uint64_t* needed) noexcept {
+  if (needed) *needed = 0;
   return guard("rc_policy_describe", [&](uint64_t*) -> Status {
     if (!policy) return Status(RC_E_HANDLE, "policy", "policy is NULL");
     return write_text(rc::describe(*unwrap_policy(policy)), buffer, capacity, needed);

@@ -133,6 +133,7 @@ rc_status rc_region_save(rc_region* region, const rc_save* items, uint32_t n, ui
 }
 
 rc_status rc_region_slot_add(rc_region* region, const rc_slot_desc* in, uint32_t* slot) noexcept {
+  if (slot) *slot = 0;
   return with_region("rc_region_slot_add", region, [&](Locked&, Region* r) -> Status {
     if (!slot) return rc::argument_error("slot", "slot is NULL");
     rc_slot_desc desc;

@@ -7,6 +7,17 @@
 using rc::Status;
 using namespace rc::abi;
 
+namespace {
+
+Status check_fence(rc_fence* fence) {
+  if (!fence) return Status(RC_E_HANDLE, "fence", "fence is NULL");
+  if (reinterpret_cast<rc::Fence*>(fence)->forked())
+    return Status(RC_E_FORKED, "fence", "the fence was created in the parent of this process");
+  return rc::ok_status();
+}
+
+}  // namespace
+
 extern "C" {
 
 rc_status rc_tensor_wrap(const rc_tensor_spec* spec, void (*release)(void*), void* user_data,
@@ -41,23 +52,25 @@ rc_status rc_fence_create(rc_context* context, rc_fence** out) noexcept {
 
 rc_status rc_fence_signal(rc_fence* fence, rc_status result) noexcept {
   return guard("rc_fence_signal", [&](uint64_t*) -> Status {
-    if (!fence) return Status(RC_E_HANDLE, "fence", "fence is NULL");
+    RC_TRY(check_fence(fence));
     return reinterpret_cast<rc::Fence*>(fence)->signal(result);
   });
 }
 
-// test and wait report the host's own result: no error record of the library.
+// The host's own result comes back as it is, without an error record of the library.
 rc_status rc_fence_test(rc_fence* fence) noexcept {
-  return fence ? reinterpret_cast<rc::Fence*>(fence)->test() : RC_E_HANDLE;
+  const rc_status checked = guard("rc_fence_test", [&](uint64_t*) { return check_fence(fence); });
+  return checked < 0 ? checked : reinterpret_cast<rc::Fence*>(fence)->test();
 }
 
 rc_status rc_fence_wait(rc_fence* fence, uint64_t timeout_ns) noexcept {
-  return fence ? reinterpret_cast<rc::Fence*>(fence)->wait(timeout_ns) : RC_E_HANDLE;
+  const rc_status checked = guard("rc_fence_wait", [&](uint64_t*) { return check_fence(fence); });
+  return checked < 0 ? checked : reinterpret_cast<rc::Fence*>(fence)->wait(timeout_ns);
 }
 
 rc_status rc_fence_on_done(rc_fence* fence, void (*done)(void*, rc_status), void* user_data) noexcept {
   return guard("rc_fence_on_done", [&](uint64_t*) -> Status {
-    if (!fence) return Status(RC_E_HANDLE, "fence", "fence is NULL");
+    RC_TRY(check_fence(fence));
     if (!done) return rc::argument_error("done", "done is NULL");
     reinterpret_cast<rc::Fence*>(fence)->on_done(done, user_data);
     return rc::ok_status();
@@ -65,7 +78,7 @@ rc_status rc_fence_on_done(rc_fence* fence, void (*done)(void*, rc_status), void
 }
 
 void rc_fence_release(rc_fence* fence) noexcept {
-  if (fence) reinterpret_cast<rc::Fence*>(fence)->release();
+  if (fence && !reinterpret_cast<rc::Fence*>(fence)->forked()) reinterpret_cast<rc::Fence*>(fence)->release();
 }
 
 }  // extern "C"

@@ -39,6 +39,7 @@ Status create_comm(Context* context, const rc_comm_desc& desc, Comm** out) {
   for (const Comm* comm : context->comms)
     if (comm->name == desc.name) return argument_error("desc.name", format("group '%s' exists already", desc.name));
   auto comm = std::make_unique<Comm>(context, desc.name, desc);
+  context->expect_deferred(1);
   context->comms.push_back(comm.get());
   ++context->objects;
   *out = comm.release();
@@ -48,6 +49,7 @@ Status create_comm(Context* context, const rc_comm_desc& desc, Comm** out) {
 void release_comm(Comm* comm) {
   Locked lock(comm->context);
   std::erase(comm->context->comms, comm);
+  comm->context->settle_deferred(1);
   --comm->context->objects;
   if (comm->ops.destroy)
     comm->context->defer([](void* destroy, void* data, void*) { reinterpret_cast<void (*)(void*)>(destroy)(data); },

@@ -47,7 +47,8 @@ namespace {
 // An exported tensor keeps its block; the context lives until it is gone.
 struct Export {
   Context* context;
-  Block* block;
+  Block* block;          // one of these two
+  SharedTensor* shared;
   Stream stream;
 };
 
@@ -55,8 +56,12 @@ void release_export(void* user_data) {
   std::unique_ptr<Export> e(static_cast<Export*>(user_data));
   if (e->context->fork_generation != fork_generation()) return;
   Locked lock(e->context);
-  e->context->storage.unhold(e->block, e->stream, false);
-  e->context->storage.unref(e->block, e->stream);
+  if (e->shared) {
+    shared_tensor_let_go(e->context, e->shared);
+  } else {
+    e->context->storage.unhold(e->block, e->stream, false);
+    e->context->storage.unref(e->block, e->stream);
+  }
   --e->context->objects;
 }
 
@@ -66,13 +71,19 @@ Status region_tensor(Locked& lock, Region* r, uint32_t slot, Stream stream, rc_t
   rc_tensor_spec spec = rc_tensor_spec_init();
   RC_TRY(region_view(lock, r, slot, stream, &spec));
   SlotState& s = *slot_resolve(r, slot);
-  if (s.content != SlotState::kBlock)
-    return Status(RC_E_UNSUPPORTED, "slot", format("slot '%s' is the host's own tensor", r->def(slot).name.c_str()));
-  auto held = std::make_unique<Export>(Export{r->context, s.block, stream});
+  if (s.content != SlotState::kBlock && s.content != SlotState::kTensor)
+    return Status(RC_E_UNSUPPORTED, "slot", format("slot '%s' is in the host's own memory", r->def(slot).name.c_str()));
+  auto held = std::make_unique<Export>(Export{r->context, s.block, nullptr, stream});
+  if (s.content == SlotState::kTensor && !s.shared) s.shared = new SharedTensor{s.tensor, 1};
   RC_TRY(wrap_tensor(spec, release_export, held.get(), out));
+  if (s.content == SlotState::kTensor) {
+    held->shared = s.shared;
+    ++s.shared->holders;
+  } else {
+    r->context->storage.ref(s.block);
+    r->context->storage.hold(s.block);
+  }
   held.release();
-  r->context->storage.ref(s.block);
-  r->context->storage.hold(s.block);
   ++r->context->objects;
   return ok_status();
 }

@@ -78,6 +78,21 @@ Status capture_states(Locked& lock, Region* r) {
   return ok_status();
 }
 
+// Ends a region whose begin fails, by status or by want of memory.
+class Undo {
+ public:
+  Undo(Locked& lock, Region* r, Stream stream) : lock_(lock), region_(r), stream_(stream) {}
+  ~Undo() {
+    if (region_) region_release(lock_, region_, stream_);
+  }
+  void keep() { region_ = nullptr; }
+
+ private:
+  Locked& lock_;
+  Region* region_;
+  Stream stream_;
+};
+
 }  // namespace
 
 Region* recording_ancestor(const Region* r) {
@@ -116,6 +131,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
 
   Region* r = context->new_region();
   r->module = module;
+  Undo undo(lock, r, desc.stream);
   r->step = step;
   r->parent = parent;
   r->state = RC_REGION_OPEN;
@@ -127,6 +143,10 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->handles = 1;
   r->stream = desc.stream;
   r->user_data = desc.user_data;
+  link_lists(r);
+  const size_t announced = module->states.size() + (desc.destroy ? 1 : 0);
+  context->expect_deferred(announced);
+  r->announced = announced;
   set_up_slots(r, plan, by_policy);
   find_journal_entry(r);
   if (r->reading)
@@ -135,7 +155,6 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
     r->occurrence = desc.occurrence ? desc.occurrence
                                     : module->next_occurrence(step ? step->serial : 0, desc.chunk, desc.microbatch);
   r->entry.occurrence = r->occurrence;
-  link_lists(r);
   if (transient && parent) {
     parent->dropped_children = true;
     if (Region* recorder = recording_ancestor(r)) {
@@ -148,11 +167,11 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   Status captured = capture_states(lock, r);
   if (!captured.ok()) {
     if (Region* recorder = recording_ancestor(r)) recorder->journal.remove_last(&context->storage, desc.stream);
-    region_release(lock, r, desc.stream);
     return captured;
   }
-  r->destroy = desc.destroy;
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
+  undo.keep();
+  r->destroy = desc.destroy;
   lock.trace(RC_EVENT_BEGIN, r, 0, 0);
   *out = r;
   return ok_status();

@@ -41,7 +41,8 @@ void CallLog::begin(const Region* r, rc_flags flags) {
                       .microbatch = r->microbatch,
                       .occurrence = r->occurrence,
                       .flags = flags,
-                      .begin = calls_.size()});
+                      .begin = calls_.size(),
+                      .added = {}});
   calls_.push_back({.op = kBegin, .region = index});
 }
 

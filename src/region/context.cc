@@ -54,14 +54,15 @@ Status Context::configure(Locked&, std::shared_ptr<const Policy> next) {
 
 Region* Context::new_region() {
   if (free_regions_.empty()) {
+    free_regions_.reserve(pool_.size() + 1);
     pool_.emplace_back();
     pool_.back().index = static_cast<uint32_t>(pool_.size() - 1);
     pool_.back().context = this;
-    free_regions_.reserve(pool_.size());
     free_regions_.push_back(&pool_.back());
   }
   Region* region = free_regions_.back();
   free_regions_.pop_back();
+  // Nothing below fails.
   region->id = (++counts.begun << kIndexBits) | region->index;
   ++regions_live;
   ++objects;
@@ -111,7 +112,13 @@ void Context::apply_caps() {
 
 void Context::end_module(Module* module) {
   std::erase(modules, module);
+  settle_deferred(1);
   dead_modules.push_back(module);
+}
+
+void Context::expect_deferred(size_t n) {
+  deferred.reserve(deferred.size() + expected_deferred + n);
+  expected_deferred += n;
 }
 
 void Context::defer(void (*run)(void*, void*, void*), void* a, void* b, void* c) {

@@ -38,6 +38,9 @@ class Context {
   uint64_t pooled_regions() const { return pool_.size(); }
   bool flag(rc_flags f) const { return (flags & f) != 0; }
   // Code that the host gave us is run after the lock is released, in order.
+  // Announces n later calls of defer, so that these cannot fail: they happen on release paths.
+  void expect_deferred(size_t n);
+  void settle_deferred(size_t n) { expected_deferred -= n; }  // they were made, or will never be
   void defer(void (*run)(void*, void*, void*), void* a, void* b = nullptr, void* c = nullptr);
   void log(rc_level level, const char* where, const std::string& text);  // lock not held
 
@@ -74,6 +77,7 @@ class Context {
     void *a, *b, *c;
   };
   std::vector<Deferred> deferred;
+  size_t expected_deferred = 0;
 
  private:
   std::deque<Region> pool_;

@@ -3,7 +3,13 @@
 
 #include <chrono>
 
+#include "src/region/context.h"
+
 namespace rc {
+
+Fence::Fence() : fork_generation_(fork_generation()) {}
+
+bool Fence::forked() const { return fork_generation_ != fork_generation(); }
 
 bool Fence::finish(rc_status result) {
   std::vector<Callback> callbacks;

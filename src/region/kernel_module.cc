@@ -190,7 +190,6 @@ Status KernelModule::create(const rc_kernel_desc& desc, std::vector<SlotDef>* sl
   m->n_inputs = add(layout->inputs, RC_ROLE_INPUT);
   m->n_outputs = add(layout->outputs, RC_ROLE_OUTPUT);
   m->n_saved = add(layout->saved, RC_ROLE_SAVED);
-  m->owned.assign(desc.params, desc.params + desc.n_params);
   *out = std::move(m);
   return ok_status();
 }

@@ -36,13 +36,14 @@ const SitePlan& Module::plan(uint32_t chunk, uint32_t microbatch) {
   for (last_plan_ = 0; last_plan_ < plans_.size(); ++last_plan_)
     if (matches(*plans_[last_plan_])) return *plans_[last_plan_];
   if (plans_.size() >= kMaxPlans) plans_.erase(plans_.begin(), plans_.begin() + kMaxPlans / 2);
-  plans_.push_back(std::make_unique<SitePlan>());
-  last_plan_ = plans_.size() - 1;
-  SitePlan& fresh = *plans_.back();
+  auto owned = std::make_unique<SitePlan>();
+  SitePlan& fresh = *owned;
   fresh.epoch = context->epoch;
   fresh.chunk = c;
   fresh.microbatch = m;
   make_plan(&fresh);
+  plans_.push_back(std::move(owned));  // only a finished plan can be found
+  last_plan_ = plans_.size() - 1;
   return fresh;
 }
 

@@ -101,6 +101,7 @@ class Shadow {
       module->ops.replay = replay;
       if (m.host_slots) module->ops.drop = module->ops.refill = [](const rc_slot_args*) { return RC_OK; };
       module->read_kind();
+      context_->expect_deferred(1);
       context_->modules.push_back(module.get());
       ++context_->objects;
       modules_.push_back(module.release());

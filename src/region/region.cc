@@ -101,6 +101,8 @@ void destroy(Locked& lock, Region* r, Stream stream) {
     context->defer(
         [](void* destroy, void* user_data, void*) { reinterpret_cast<void (*)(void*)>(destroy)(user_data); },
         reinterpret_cast<void*>(r->destroy), r->user_data);
+  context->settle_deferred(r->announced);
+  r->announced = 0;
   unlink_lists(r);
   Module* module = r->module;
   for (uint32_t i = 0; i < r->n_slots; ++i) r->slots[i].reset();
@@ -129,6 +131,7 @@ void SlotState::reset() {
   owner = holds = dropped = done = wanted = digested = had_consumers = false;
   block = nullptr;
   tensor = nullptr;
+  shared = nullptr;
   host_data = nullptr;
   source = nullptr;
   fence = nullptr;
@@ -172,6 +175,17 @@ SlotState* slot_resolve(Region* r, uint32_t slot) {
   return &s;
 }
 
+void shared_tensor_let_go(Context* context, SharedTensor* shared) {
+  if (--shared->holders > 0) return;
+  context->settle_deferred(1);
+  context->defer(
+      [](void* s, void*, void*) {
+        std::unique_ptr<SharedTensor> last(static_cast<SharedTensor*>(s));
+        release_tensor(last->tensor);
+      },
+      shared);
+}
+
 void slot_let_go(Locked& lock, Region*, SlotState& s, Stream stream, bool refillable) {
   Storage& storage = lock.context()->storage;
   if (s.content == SlotState::kBlock && s.holds) {
@@ -179,7 +193,12 @@ void slot_let_go(Locked& lock, Region*, SlotState& s, Stream stream, bool refill
     storage.unhold(s.block, stream, refillable && s.owner);
   } else if (s.content == SlotState::kTensor && s.tensor) {
     storage.remove_foreign(s.meta.bytes());
-    lock.context()->defer([](void* t, void*, void*) { release_tensor(static_cast<rc_tensor*>(t)); }, s.tensor);
+    if (!s.shared) lock.context()->settle_deferred(1);
+    if (s.shared)
+      shared_tensor_let_go(lock.context(), s.shared);
+    else
+      lock.context()->defer([](void* t, void*, void*) { release_tensor(static_cast<rc_tensor*>(t)); }, s.tensor);
+    s.shared = nullptr;
     s.tensor = nullptr;
     s.host_data = nullptr;
   }

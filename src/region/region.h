@@ -38,6 +38,7 @@ struct Region {
   Stream stream = nullptr;
   void* user_data = nullptr;
   void (*destroy)(void*) = nullptr;
+  size_t announced = 0;  // of Context::expect_deferred
   SlotPlan by_role[6];  // for slots added while it runs
   std::vector<SlotState> slots;  // the first n_slots are in use
   uint32_t n_slots = 0;
@@ -86,6 +87,8 @@ bool region_wants(const Region* r, uint32_t slot);
 void region_find_missing(Region* r);  // fills r->missing
 // Lets go of a slot's content; `refillable` if replay brings it back. The link to a source stays.
 void slot_let_go(Locked& lock, Region* r, SlotState& s, Stream stream, bool refillable);
+// One holder less; the last one's end runs the deleter after the lock is released.
+void shared_tensor_let_go(Context* context, SharedTensor* shared);
 // Empties a slot for good, link included.
 void slot_clear(Locked& lock, Region* r, SlotState& s, Stream stream);
 // True if the region that `s` refers to can bring its content back.

@@ -90,31 +90,49 @@ Status wait_for_fences(Locked& lock, Region* r) {
   return ok_status();
 }
 
-// Installs or restores side state; without the lock. `tokens` go in, what was there comes out.
-rc_status swap_states(Region* r, Stream stream, std::vector<void*>* tokens, size_t n, bool restore) {
-  for (size_t k = 0; k < n; ++k) {
-    const size_t i = restore ? n - 1 - k : k;
-    rc_side_state& state = r->module->states[i];
-    void* previous = nullptr;
-    const rc_status code =
-        state.swap(state.user_data, reinterpret_cast<rc_context*>(r->context), reinterpret_cast<rc_region*>(r),
-                   r->user_data, stream, (*tokens)[i], &previous);
+// What stood in the place of state i before its token was installed.
+struct Installed {
+  std::vector<void*> previous;
+  size_t n = 0;
+};
+
+// A token is spent once it was handed back, also where that failed. The region's own token is not (a host that swaps
+// contents in place hands the same token back).
+void spend(Region* r, size_t i, void* token) {
+  rc_side_state& state = r->module->states[i];
+  if (token && token != r->tokens[i] && state.drop) state.drop(state.user_data, token);
+}
+
+rc_status swap_one(Region* r, size_t i, Stream stream, void* install, void** previous) {
+  rc_side_state& state = r->module->states[i];
+  *previous = nullptr;
+  return state.swap(state.user_data, reinterpret_cast<rc_context*>(r->context), reinterpret_cast<rc_region*>(r),
+                    r->user_data, stream, install, previous);
+}
+
+// Takes back what was installed, all of it, last first; the first failure is the result.
+rc_status restore_states(Region* r, Stream stream, Installed* installed) {
+  rc_status result = RC_OK;
+  while (installed->n > 0) {
+    const size_t i = --installed->n;
+    void* after = nullptr;
+    const rc_status code = swap_one(r, i, stream, installed->previous[i], &after);
+    if (code >= 0 && after != installed->previous[i]) spend(r, i, after);
+    spend(r, i, installed->previous[i]);
+    if (code < 0 && result >= 0) result = code;
+  }
+  return result;
+}
+
+rc_status install_states(Region* r, Stream stream, Installed* installed) {
+  installed->previous.assign(r->tokens.size(), nullptr);
+  for (size_t i = 0; i < r->tokens.size(); ++i) {
+    const rc_status code = swap_one(r, i, stream, r->tokens[i], &installed->previous[i]);
     if (code < 0) {
-      if (!restore) {
-        (void)swap_states(r, stream, tokens, k, true);  // take back those already installed
-      }
+      (void)restore_states(r, stream, installed);
       return code;
     }
-    if (!restore) {
-      (*tokens)[i] = previous;
-      continue;
-    }
-    // Both the state that replay left behind and the one now back in place are spent; the region's own token is not
-    // (a host that swaps contents in place hands the same token back).
-    void* const installed = (*tokens)[i];
-    if (state.drop && previous && previous != r->tokens[i]) state.drop(state.user_data, previous);
-    if (state.drop && installed && installed != r->tokens[i] && installed != previous)
-      state.drop(state.user_data, installed);
+    installed->n = i + 1;
   }
   return RC_OK;
 }
@@ -134,13 +152,13 @@ Status run_host(Locked& lock, Region* r, Stream stream) {
   if (r->tokens.empty()) {
     code = r->module->ops.replay(&args);
   } else {
-    std::vector<void*> tokens = r->tokens;
-    code = swap_states(r, stream, &tokens, tokens.size(), false);
+    Installed installed;
+    code = install_states(r, stream, &installed);
     if (code < 0) {
       what = "states.swap";
     } else {
       code = r->module->ops.replay(&args);
-      const rc_status restored = swap_states(r, stream, &tokens, tokens.size(), true);
+      const rc_status restored = restore_states(r, stream, &installed);
       if (code >= 0 && restored < 0) {
         code = restored;
         what = "states.swap";

@@ -143,7 +143,14 @@ Status prepare(Locked& lock, Region* r, const SaveItem& item, Stream stream, Pre
   if (save.source) return prepare_source(r, save, out);
   if (save.view) return prepare_copy(lock, r, save, item.view, stream, out);
   RC_TRY(TensorMeta::read(item.view, "tensor", &out->meta));
-  return r->context->storage.add_foreign(out->meta.bytes());
+  RC_TRY(r->context->storage.add_foreign(out->meta.bytes()));
+  try {
+    r->context->expect_deferred(1);
+  } catch (...) {
+    r->context->storage.remove_foreign(out->meta.bytes());
+    throw;
+  }
+  return ok_status();
 }
 
 void undo(Region* r, const SaveItem& item, Prepared& p, Stream stream) {
@@ -153,6 +160,7 @@ void undo(Region* r, const SaveItem& item, Prepared& p, Stream stream) {
     storage.unref(p.block, stream);
   } else if (item.save.tensor && !p.ignore) {
     storage.remove_foreign(p.meta.bytes());
+    r->context->settle_deferred(1);
   }
 }
 

@@ -10,6 +10,12 @@ namespace rc {
 
 struct Region;
 
+// A host's tensor that was handed on: its deleter runs when the slot and every export have let go.
+struct SharedTensor {
+  rc_tensor* tensor;
+  uint32_t holders;
+};
+
 // Declared with the module, or added to a region until its end.
 struct SlotDef {
   std::string name;
@@ -42,6 +48,7 @@ struct SlotState {
   uint64_t offset = 0;     // of the view in the block
   uint64_t relative = 0;   // of the view in the slot that it refers to
   rc_tensor* tensor = nullptr;
+  SharedTensor* shared = nullptr;  // of `tensor`, once it was handed on
   void* host_data = nullptr;
   Region* source = nullptr;  // counts in source->links
   uint32_t source_slot = 0;

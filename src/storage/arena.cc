@@ -14,14 +14,13 @@ constexpr uint64_t kPlanNodes = 200'000;
 
 void StepRecording::begin_step() {
   index_.clear();
-  for (size_t i = 0; i < used_; ++i) entries_[i].live.clear();
-  used_ = 0;
   entries_.clear();
   moves_.clear();
-  ambiguous_ = false;
+  ambiguous_ = broken_ = false;
 }
 
-uint32_t StepRecording::use(const BlockKey& key, uint64_t bytes) {
+uint32_t StepRecording::use(const BlockKey& key, uint64_t bytes) try {
+  if (broken_) return Arena::kNone;
   const auto [it, fresh] = index_.try_emplace(key, static_cast<uint32_t>(entries_.size()));
   if (fresh) entries_.push_back({.key = key, .bytes = bytes, .begin = -1, .forgotten = false, .live = {}});
   Entry& entry = entries_[it->second];
@@ -33,17 +32,25 @@ uint32_t StepRecording::use(const BlockKey& key, uint64_t bytes) {
   entry.begin = static_cast<int64_t>(moves_.size());
   moves_.push_back({it->second, true});
   return it->second;
+} catch (const std::bad_alloc&) {
+  broken_ = true;
+  return Arena::kNone;
 }
 
-void StepRecording::release(uint32_t index) {
+void StepRecording::release(uint32_t index) try {
+  if (broken_) return;
   Entry& entry = entries_[index];
   if (entry.begin < 0) return;
   entry.live.push_back({entry.begin, static_cast<int64_t>(moves_.size())});
   entry.begin = -1;
   moves_.push_back({index, false});
+} catch (const std::bad_alloc&) {
+  broken_ = true;
 }
 
-void StepRecording::forget(uint32_t index) { entries_[index].forgotten = true; }
+void StepRecording::forget(uint32_t index) {
+  if (index < entries_.size()) entries_[index].forgotten = true;
+}
 
 PackingProblem StepRecording::problem() const {
   PackingProblem problem;
@@ -62,6 +69,7 @@ PackingProblem StepRecording::problem() const {
 
 bool Arena::plan(const StepRecording& recording) {
   clear();
+  if (recording.broken()) return false;
   const PackingProblem problem = recording.problem();
   PackOptions options;
   options.node_limit = kPlanNodes;

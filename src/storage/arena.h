@@ -36,11 +36,13 @@ struct BlockKeyHash {
 class StepRecording {
  public:
   void begin_step();
+  // Recording is an aid, never a reason to fail: for want of memory it gives up, and nothing is planned from it.
   // A block comes into use (first time or refilled); returns its index.
   uint32_t use(const BlockKey& key, uint64_t bytes);
   void release(uint32_t index);      // dropped or freed
   void forget(uint32_t index);       // outlives the step: not to be planned
   PackingProblem problem() const;
+  bool broken() const { return broken_; }
   bool ambiguous() const { return ambiguous_; }  // one key with two sizes or two lives at once
   size_t size() const { return entries_.size(); }
 
@@ -62,7 +64,7 @@ class StepRecording {
   std::unordered_map<BlockKey, uint32_t, BlockKeyHash> index_;
   std::vector<Entry> entries_;
   std::vector<Move> moves_;
-  size_t used_ = 0;
+  bool broken_ = false;
   bool ambiguous_ = false;
 };
 

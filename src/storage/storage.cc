@@ -11,16 +11,25 @@ namespace {
 constexpr uint64_t kRetainBytes = 256 * 1024;
 // A host whose shapes change every step must not pay for a plan every step: the pause doubles up to this many steps.
 constexpr uint32_t kMaxPlanPause = 64;
+// Streams that gave up arena places in a step and are remembered for ordering; beyond them the host waits.
+constexpr size_t kFreedStreams = 32;
 
 }  // namespace
 
 Storage::Storage(std::unique_ptr<Device> device, bool use_arena)
-    : device_(std::move(device)), use_arena_(use_arena), recording_on_(use_arena) {}
+    : device_(std::move(device)), use_arena_(use_arena), recording_on_(use_arena) {
+  freed_streams_.reserve(kFreedStreams);
+}
 
 Storage::~Storage() { unmap_arena(nullptr); }
 
 Block* Storage::new_block() {
   if (free_blocks_.empty()) {
+    // What release paths push to grows here, so that these cannot fail.
+    const size_t n = pool_.size() + 1;
+    free_blocks_.reserve(n);
+    by_address_.reserve(n);
+    pending_frees_.reserve(n + 1);
     pool_.emplace_back();
     ++stats_.blocks;
     return &pool_.back();
@@ -89,8 +98,11 @@ Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock
 Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uint64_t step_serial,
                          std::unique_lock<std::mutex>* lock, Block** out) {
   *out = nullptr;
-  RC_TRY(charge(bytes));
   Block* block = new_block();
+  if (Status charged = charge(bytes); !charged.ok()) {
+    free_blocks_.push_back(block);
+    return charged;
+  }
   block->bytes = bytes;
   block->key = key;
   const bool in_step = step_serial != 0 && step_serial == arena_step_;
@@ -218,8 +230,12 @@ void Storage::drop_memory(Block* block, Stream stream, bool keep_address) {
     device_->poison(block->data, block->bytes);
     keep_address ? arena_.drop(block->place) : arena_.give(block->place);
     if (!device_->synchronous() &&
-        std::find(freed_streams_.begin(), freed_streams_.end(), stream) == freed_streams_.end())
-      freed_streams_.push_back(stream);
+        std::find(freed_streams_.begin(), freed_streams_.end(), stream) == freed_streams_.end()) {
+      if (freed_streams_.size() < kFreedStreams)
+        freed_streams_.push_back(stream);
+      else
+        (void)device_->synchronize(stream).ok();
+    }
     return;
   }
   if (keep_address) {
@@ -299,7 +315,11 @@ void Storage::end_step(Stream stream) {
   if (recording_on_) {
     if (wanted && arena_.idle()) {
       unmap_arena(stream);
-      arena_.plan(recording_);
+      try {
+        (void)arena_.plan(recording_);
+      } catch (const std::bad_alloc&) {
+        arena_.clear();  // without a plan every block is dynamic
+      }
       device_->trim();
     }
     recording_on_ = false;
