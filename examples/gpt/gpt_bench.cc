@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -39,9 +40,26 @@ class Run {
   void* trainer_;
 };
 
+// Of all threads of this process: it does not see who else uses the machine.
+double cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+struct Times {
+  double wall = 0, cpu = 0;
+};
+
+Times timed_step(Run* run) {
+  const double begin = cpu_seconds();
+  const double wall = run->step();
+  return {wall, cpu_seconds() - begin};
+}
+
 void print(const char* name, const std::vector<double>& ratios) {
   const Spread s = spread_of(ratios);
-  std::printf("%-14s median %.4f, quartiles %.4f to %.4f, %zu pairs\n", name, s.median, s.low,
+  std::printf("%-18s median %.4f, quartiles %.4f to %.4f, %zu pairs\n", name, s.median, s.low,
               s.high, ratios.size());
 }
 
@@ -75,23 +93,21 @@ int main(int argc, char** argv) {
     with_rcore.step();
     bare_again.step();
   }
-  std::vector<double> ratios, noise;
+  std::vector<double> ratios, noise, cpu_ratios, cpu_noise;
+  Run* const runs[] = {&bare, &with_rcore, &bare_again};
   for (int i = 0; i < rounds; ++i) {
     // Each comes first, second and third equally often.
-    double a = 0, b = 0, c = 0;
-    for (int turn = 0; turn < 3; ++turn) {
-      const int who = (turn + i) % 3;
-      (who == 0   ? a
-       : who == 1 ? b
-                  : c) = who == 0   ? bare.step()
-                         : who == 1 ? with_rcore.step()
-                                    : bare_again.step();
-    }
-    ratios.push_back(b / a);
-    noise.push_back(c / a);
+    Times times[3];
+    for (int turn = 0; turn < 3; ++turn) times[(turn + i) % 3] = timed_step(runs[(turn + i) % 3]);
+    ratios.push_back(times[1].wall / times[0].wall);
+    noise.push_back(times[2].wall / times[0].wall);
+    cpu_ratios.push_back(times[1].cpu / times[0].cpu);
+    cpu_noise.push_back(times[2].cpu / times[0].cpu);
   }
-  print("rcore / bare", ratios);
-  print("bare / bare", noise);
+  print("rcore / bare, time", ratios);
+  print("bare / bare, time", noise);
+  print("rcore / bare, CPU", cpu_ratios);
+  print("bare / bare, CPU", cpu_noise);
   const bool same = bare.digest() == with_rcore.digest() && bare.digest() == bare_again.digest();
   std::printf("gradients after %d steps: %s\n", rounds + 3, same ? "bit-identical" : "DIFFERENT");
   return same ? 0 : 1;
