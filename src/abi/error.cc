@@ -18,6 +18,7 @@ struct ThreadError {
   rc_status raised_code;
   char raised[512];
   int depth;
+  bool inner;  // a call made by a callback of the current outermost call has failed
 };
 
 thread_local ThreadError t_error;
@@ -36,13 +37,21 @@ void copy_text(char* to, size_t capacity, const char* from) {
 }  // namespace
 
 void enter() {
-  if (t_error.depth++ == 0) t_error.raised_code = RC_OK;
+  if (t_error.depth++ > 0) return;
+  t_error.raised_code = RC_OK;
+  t_error.inner = false;
 }
 
 void leave() { --t_error.depth; }
 
 rc_status fail(const char* call, Status status, uint64_t region_id) {
   ThreadError& e = t_error;
+  // A callback that passes on the status of a call of its own is explained by that call's message.
+  if (e.inner && e.code == status.code() && e.raised_code != status.code()) {
+    e.raised_code = status.code();
+    std::memcpy(e.raised, e.message, sizeof e.raised);
+  }
+  e.inner = e.depth > 1;
   e.code = status.code();
   e.domain = status.native_domain();
   e.native_code = status.native_code();

@@ -15,10 +15,10 @@ Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
   step->log = (desc.flags & RC_STEP_LOG) != 0;
   step->cap_bytes = desc.cap_bytes;
   if (step->log) context->call_log = std::make_unique<CallLog>(step->serial);
-  // An evaluation pass has other lifetimes: it never enters the plan.
-  if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial);
-  context->apply_caps();
   step->allocations_before = context->storage.device().memory().allocations;
+  // An evaluation pass has other lifetimes: it never enters the plan.
+  if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial, lock.lock());
+  context->apply_caps();
   if (context->steps.size() == 1) context->storage.stats().step_peak_bytes = context->storage.stats().live_bytes;
   lock.trace(RC_EVENT_STEP_BEGIN, nullptr, 0, 0);
   *out = step;
@@ -39,7 +39,7 @@ Status step_end(Locked& lock, Step* step, Stream stream, rc_step_report* report)
   const bool owns_arena = context->storage.arena_step() == step->serial;
   // Newest first: consumers before what they refer to. What remains with a handle is a cancelled region of no step.
   while (Region* r = step->regions) {
-    ++report->regions_purged;
+    if (r->handles > 0 && r->state != RC_REGION_CANCELLED) ++report->regions_purged;
     step->regions = r->step_next;
     if (r->step_next) r->step_next->step_prev = nullptr;
     r->step = nullptr;

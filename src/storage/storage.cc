@@ -21,7 +21,11 @@ Storage::Storage(std::unique_ptr<Device> device, bool use_arena)
   freed_streams_.reserve(kFreedStreams);
 }
 
-Storage::~Storage() { unmap_arena(nullptr); }
+Storage::~Storage() {
+  unmap_arena(nullptr);
+  // No lock is held any more: what waits for one to be released can be freed here.
+  for (const PendingFree& f : pending_frees_) device_->free(f.data, f.bytes, f.stream);
+}
 
 Block* Storage::new_block() {
   if (free_blocks_.empty()) {
@@ -205,10 +209,11 @@ Status Storage::use(Block* block, Stream stream, bool write) {
 
 void Storage::join_users(Block* block, Stream stream) {
   if (device_->synchronous()) return;
-  for (int i = 0; i < block->n_streams; ++i) {
-    Status joined = wait_for(stream, block->streams[i]);
-    if (!joined.ok()) (void)device_->synchronize(block->streams[i]).ok();  // slower, never wrong
-  }
+  for (int i = 0; i < block->n_streams; ++i) join(stream, block->streams[i]);
+}
+
+void Storage::join(Stream waiter, Stream other) {
+  if (!wait_for(waiter, other).ok()) (void)device_->synchronize(other).ok();  // slower, never wrong
 }
 
 void Storage::free_memory(void* data, uint64_t bytes, Stream stream) {
@@ -267,6 +272,7 @@ void Storage::unref(Block* block, Stream stream) {
       arena_.give(block->place);
     } else if (block->data) {
       if (!block->parked) device_->unpoison(block->data, block->bytes);
+      join(stream, block->freed_on);
       free_memory(block->data, block->bytes, stream);
     }
   }
@@ -274,31 +280,33 @@ void Storage::unref(Block* block, Stream stream) {
   free_blocks_.push_back(block);
 }
 
-void Storage::begin_step(uint64_t serial) {
+void Storage::begin_step(uint64_t serial, std::unique_lock<std::mutex>* lock) {
   if (arena_step_ != 0 || !use_arena_) return;
   arena_step_ = serial;
   step_first_allocation_ = device_->memory().allocations;
   stats_.step_peak_bytes = stats_.live_bytes;
-  freed_streams_.clear();
   if (recording_on_) recording_.begin_step();
   if (stale_ && arena_.idle()) unmap_arena(nullptr);
   if (arena_.planned() && !stale_) {
     arena_.begin_step();
-    if (!map_arena(nullptr).ok()) arena_.clear();  // no memory for it as a whole: stay dynamic
+    if (!map_arena(lock).ok()) arena_.clear();  // no memory for it as a whole: stay dynamic
   }
 }
 
-Status Storage::map_arena(Stream stream) {
+Status Storage::map_arena(std::unique_lock<std::mutex>* lock) {
   if (arena_.memory()) return ok_status();
+  const uint64_t bytes = arena_.size().bytes;
   void* base = nullptr;
-  RC_TRY(device_->allocate(arena_.size().bytes, stream, &base));
-  device_->poison(base, arena_.size().bytes);
+  RC_TRY(allocate_dynamic(bytes, nullptr, lock, &base));  // the plan stays: this step is not handed out yet
+  device_->poison(base, bytes);
   arena_.set_memory(static_cast<char*>(base));
+  freed_streams_.assign(1, nullptr);  // usable in the order of that stream
   return ok_status();
 }
 
 void Storage::unmap_arena(Stream stream) {
   if (arena_.memory()) {
+    for (Stream other : freed_streams_) join(stream, other);
     device_->unpoison(arena_.memory(), arena_.size().bytes);
     free_memory(arena_.memory(), arena_.size().bytes, stream);
   }
@@ -334,7 +342,7 @@ void Storage::end_step(Stream stream) {
 void Storage::forget_plan() {
   stale_ = arena_.planned();
   if (arena_step_ == 0 && arena_.idle()) unmap_arena(nullptr);
-  recording_on_ = use_arena_;
+  recording_on_ = use_arena_ && arena_step_ == 0;  // half a step is no recording: then end_step asks for the next
   steps_until_record_ = 0;
   backoff_ = 1;
 }
