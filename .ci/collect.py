@@ -50,6 +50,9 @@ def tests_of(tree, build, regex=None, exclude=None):
     for test in tests:
         properties = {p["name"]: value_of(p, tree) for p in test.get("properties", [])}
         properties.setdefault("LABELS", tree)
+        # The same test of two trees may write the same file: one at a time.
+        locks = [properties["RESOURCE_LOCK"]] if "RESOURCE_LOCK" in properties else []
+        properties["RESOURCE_LOCK"] = ";".join(locks + [test["name"]])
         # A test whose program was not built has no command; it must fail, not vanish.
         words = test.get("command") or ["false", "the program of this test was not built"]
         out += entry("%s/%s" % (tree, test["name"]), prefix + words, properties.items())
