@@ -998,6 +998,9 @@ RC_DEFINE_INIT(rc_rng, RC_TYPE_RNG)
  * call. Nested regions of a recomputed parent get theirs back too. Errors: RC_E_MISMATCH where replay asks for another
  * count than forward did. */
 RC_FN rc_region_rng(rc_region* region, uint64_t blocks, rc_rng* out) RC_NOEXCEPT;
+/* The index-th record that the region's forward reserved, for a backward that needs the mask again; RC_PASS past the
+ * last. Any state but CANCELLED. */
+RC_FN rc_region_rng_record(rc_region* region, uint32_t index, rc_rng* out) RC_NOEXCEPT;
 /* FORWARD for a NULL region. A host counts its losses and its amax where this is FORWARD. */
 RC_EXPORT rc_phase RC_CALL rc_region_phase(const rc_region* region) RC_NOEXCEPT;
 

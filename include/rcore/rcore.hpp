@@ -718,6 +718,11 @@ class region_ref {
     check(rc_region_rng(r_, blocks, &out));
     return out;
   }
+  // rc_region_rng_record: what the forward reserved, for a backward; false past the last.
+  bool rng_record(std::uint32_t index, rc_rng* out) const {
+    *out = rc_rng_init();
+    return check(rc_region_rng_record(r_, index, out)) == RC_OK;
+  }
   // Count losses and amax where this is RC_PHASE_FORWARD.
   rc_phase phase() const noexcept { return rc_region_phase(r_); }
   rc_region_info query() const {

@@ -62,6 +62,7 @@ const Entry kEntries[] = {
     RC_ENTRY(rc_region_missing),
     RC_ENTRY(rc_region_decide),
     RC_ENTRY(rc_region_rng),
+    RC_ENTRY(rc_region_rng_record),
     RC_ENTRY(rc_region_phase),
     RC_ENTRY(rc_region_query),
     RC_ENTRY(rc_region_slot_query),

@@ -42,13 +42,19 @@ Status save(Locked& lock, Region* r, const rc_save* items, uint32_t n, uint32_t 
   return rc::ok_status();
 }
 
+// What a call with a NULL region hands out: nothing. A malformed struct stays as it is.
+template <class T>
+void pass(const rc_region* region, T* out, rc_type tag) {
+  if (!region && out && rc::check_output(out, tag, "out").ok()) rc::clear_output(out);
+}
+
 Status read_spec(const rc_tensor_spec* spec, const char* field, rc_tensor_spec* out) {
   return rc::import_struct(spec, RC_TYPE_TENSOR_SPEC, field, out);
 }
 
-void describe(const Region* r, rc_region_info* info) {
+void describe(Region* r, rc_region_info* info) {
   info->id = r->id;
-  info->state = r->state;
+  info->state = r->state == RC_REGION_SEALED && rc::region_needs_sources(r) ? RC_REGION_EMPTY : r->state;
   info->phase = r->replaying ? RC_PHASE_REPLAY : r->phase;
   info->chunk = r->chunk;
   info->microbatch = r->microbatch;
@@ -59,7 +65,7 @@ void describe(const Region* r, rc_region_info* info) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const rc::SlotState& s = r->slots[i];
     if (s.holds || (s.content == rc::SlotState::kTensor && s.tensor)) info->held_bytes += s.meta.bytes();
-    if (s.dropped && !s.present()) info->dropped_bytes += s.meta.bytes();
+    if (s.dropped && !s.done && !s.present()) info->dropped_bytes += s.meta.bytes();
   }
 }
 
@@ -146,6 +152,7 @@ rc_status rc_region_slot_add(rc_region* region, const rc_slot_desc* in, uint32_t
 
 rc_status rc_region_alloc(rc_region* region, uint32_t slot, const rc_tensor_spec* spec, rc_stream stream,
                           rc_tensor_spec* out) noexcept {
+  pass(region, out, RC_TYPE_TENSOR_SPEC);
   return with_region("rc_region_alloc", region, [&](Locked& lock, Region* r) -> Status {
     rc_tensor_spec s;
     RC_TRY(read_spec(spec, "spec", &s));
@@ -209,6 +216,7 @@ rc_status rc_backward_replay(rc_region* const* regions, uint32_t n, rc_stream st
 }
 
 rc_status rc_region_view(rc_region* region, uint32_t slot, rc_stream stream, rc_tensor_spec* out) noexcept {
+  pass(region, out, RC_TYPE_TENSOR_SPEC);
   return with_region("rc_region_view", region, [&](Locked& lock, Region* r) {
     return fill(out, RC_TYPE_TENSOR_SPEC, "out",
                 [&](rc_tensor_spec* value) { return rc::region_view(lock, r, slot, stream, value); });
@@ -246,6 +254,7 @@ rc_status rc_region_wants(rc_region* region, uint32_t slot) noexcept {
 }
 
 rc_status rc_region_missing(rc_region* region, uint32_t* slots, uint32_t capacity, uint32_t* n) noexcept {
+  if (n) *n = 0;
   return with_region("rc_region_missing", region, [&](Locked&, Region* r) -> Status {
     if (!n) return rc::argument_error("n", "n is NULL");
     if (capacity > 0 && !slots) return rc::argument_error("slots", "slots is NULL and capacity is not 0");
@@ -265,9 +274,23 @@ rc_status rc_region_decide(rc_region* region, uint32_t slot, const rc_tensor_spe
 }
 
 rc_status rc_region_rng(rc_region* region, uint64_t blocks, rc_rng* out) noexcept {
+  pass(region, out, RC_TYPE_RNG);
   return with_region("rc_region_rng", region, [&](Locked& lock, Region* r) {
     return fill(out, RC_TYPE_RNG, "out",
                 [&](rc_rng* value) { return rc::region_rng(lock, r, blocks, value); });
+  });
+}
+
+rc_status rc_region_rng_record(rc_region* region, uint32_t index, rc_rng* out) noexcept {
+  pass(region, out, RC_TYPE_RNG);
+  return with_region("rc_region_rng_record", region, [&](Locked&, Region* r) {
+    return fill(out, RC_TYPE_RNG, "out", [&](rc_rng* value) -> Status {
+      if (r->state == RC_REGION_CANCELLED) return Status(RC_E_STATE, "region", "the region is cancelled");
+      if (index >= r->entry.rng.size()) return Status::note(RC_PASS);
+      value->seed = r->context->rng_seed;
+      value->offset = r->entry.rng[index].offset;
+      return rc::ok_status();
+    });
   });
 }
 
@@ -279,6 +302,7 @@ rc_phase rc_region_phase(const rc_region* region) noexcept {
 }
 
 rc_status rc_region_query(rc_region* region, rc_region_info* out) noexcept {
+  pass(region, out, RC_TYPE_REGION_INFO);
   return with_region("rc_region_query", region, [&](Locked&, Region* r) {
     return fill(out, RC_TYPE_REGION_INFO, "out", [&](rc_region_info* value) -> Status {
       describe(r, value);
@@ -288,6 +312,7 @@ rc_status rc_region_query(rc_region* region, rc_region_info* out) noexcept {
 }
 
 rc_status rc_region_slot_query(rc_region* region, uint32_t slot, rc_slot_info* out) noexcept {
+  pass(region, out, RC_TYPE_SLOT_INFO);
   return with_region("rc_region_slot_query", region, [&](Locked&, Region* r) {
     return fill(out, RC_TYPE_SLOT_INFO, "out",
                 [&](rc_slot_info* value) { return describe_slot(r, slot, value); });

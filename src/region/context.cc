@@ -20,6 +20,9 @@ void count_fork() { forks.fetch_add(1, std::memory_order_relaxed); }
 
 constexpr uint64_t kIndexBits = 24;
 
+// Of regions, in all contexts of the process: an id names one region for ever.
+std::atomic<uint64_t> generation{0};
+
 }  // namespace
 
 uint32_t fork_generation() { return forks.load(std::memory_order_relaxed); }
@@ -63,7 +66,8 @@ Region* Context::new_region() {
   Region* region = free_regions_.back();
   free_regions_.pop_back();
   // Nothing below fails.
-  region->id = (++counts.begun << kIndexBits) | region->index;
+  ++counts.begun;
+  region->id = ((generation.fetch_add(1, std::memory_order_relaxed) + 1) << kIndexBits) | region->index;
   ++regions_live;
   ++objects;
   return region;
@@ -151,6 +155,16 @@ void Locked::trace(rc_event event, const Region* region, uint64_t bytes, uint64_
     event_.stream = region->stream;
   }
   traced_ = true;
+}
+
+void Locked::trace_now(rc_event event, const Region* region, uint64_t bytes, uint64_t begin_ns) {
+  if (!traces(event)) return;
+  trace(event, region, bytes, begin_ns);
+  traced_ = false;
+  const rc_trace_event told = event_;
+  lock_.unlock();
+  context_->sink.trace(context_->sink.user_data, &told);
+  lock_.lock();
 }
 
 void Locked::trace_live_bytes() {

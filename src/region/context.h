@@ -111,6 +111,8 @@ class Locked {
   bool traces(rc_event event) const;
   // Told to the sink after the lock is released; at most one event per call, `begin_ns` 0 = now.
   void trace(rc_event event, const Region* region, uint64_t bytes, uint64_t begin_ns);
+  // The same at once, with the lock released meanwhile: for calls in which several things happen.
+  void trace_now(rc_event event, const Region* region, uint64_t bytes, uint64_t begin_ns);
   void trace_live_bytes();  // the traced call has freed more since
 
  private:

@@ -66,7 +66,9 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
   return ok_status();
 }
 
-bool needs_sources(Region* r) {
+}  // namespace
+
+bool region_needs_sources(Region* r) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const SlotState& s = r->slots[i];
     if (s.source && !s.done && s.content != SlotState::kEmpty && !s.present() && !slot_resolve(r, i)->present() &&
@@ -75,6 +77,8 @@ bool needs_sources(Region* r) {
   }
   return false;
 }
+
+namespace {
 
 Status wait_for_fences(Locked& lock, Region* r) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
@@ -205,10 +209,8 @@ Status run(Locked& lock, Region* r, Stream stream) {
     SlotState& s = r->slots[slot];
     s.wanted = false;
     if (status.ok()) continue;
-    if (s.content == SlotState::kHostManaged)
-      s.dropped = true;
-    else
-      slot_let_go(lock, r, s, stream, true);
+    s.dropped = true;
+    if (s.content != SlotState::kHostManaged) slot_let_go(lock, r, s, stream, true);
   }
   if (!status.ok()) return status;
   r->dropped_children = false;
@@ -219,7 +221,7 @@ Status run(Locked& lock, Region* r, Stream stream) {
   const uint64_t end = now_ns();
   context->counts.replay_ns += end - begin;
   r->module->counts.replay_ns += end - begin;
-  lock.trace(RC_EVENT_REPLAY, r, bytes, begin);
+  lock.trace_now(RC_EVENT_REPLAY, r, bytes, begin);
   return status;
 }
 
@@ -231,7 +233,7 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
                          r->state == RC_REGION_OPEN ? "still open" : "cancelled"));
   region_find_missing(r);
   const bool run_needed = !r->missing.empty() || (r->dropped_children && !r->transient);
-  if (!run_needed && !needs_sources(r)) {
+  if (!run_needed && !region_needs_sources(r)) {
     if (r->state == RC_REGION_EMPTY) r->state = RC_REGION_READY;
     return ok_status();
   }
@@ -262,21 +264,21 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
 }  // namespace
 
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {
+  for (uint32_t i = 0; i < n; ++i)
+    if (regions[i]) ++regions[i]->links;  // the host may release any of them from a callback
+  Status status;
   for (uint32_t i = 0; i < n; ++i) {
     Region* r = regions[i];
     if (!r) continue;
-    if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
-    ++r->links;  // the host may release it from a callback
-    const uint64_t id = r->id;
-    Status status = replay_one(lock, r, stream);
+    if (status.ok()) {
+      if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
+      status = replay_one(lock, r, stream);
+      if (!status.ok()) lock.blame(r->id);
+    }
     --r->links;
     region_end_if_unused(lock, r, stream);
-    if (!status.ok()) {
-      lock.blame(id);
-      return status;
-    }
   }
-  return ok_status();
+  return status;
 }
 
 Status region_forward(Locked& lock, Region* r, Stream stream) {
