@@ -11,6 +11,12 @@ Region* replaying_ancestor(Region* parent) {
   return parent;
 }
 
+// In the replay of a parent whose inside is recomputed: the forward had a region here, whose draws and decisions are due.
+bool replays_inside(Region* parent) {
+  const Region* replaying = replaying_ancestor(parent);
+  return replaying && replaying->inside;
+}
+
 void link_lists(Region* r) {
   r->module_next = r->module->live;
   if (r->module_next) r->module_next->module_prev = r;
@@ -83,14 +89,22 @@ class Undo {
  public:
   Undo(Locked& lock, Region* r, Stream stream) : lock_(lock), region_(r), stream_(stream) {}
   ~Undo() {
-    if (region_) region_release(lock_, region_, stream_);
+    if (!region_) return;
+    if (counted_) region_->module->take_back_occurrence(region_->step ? region_->step->serial : 0, region_->chunk,
+                                                        region_->microbatch);
+    if (region_->step) --region_->step->regions_begun;
+    --lock_.context()->counts.begun;
+    --region_->handles;
+    region_end_if_unused(lock_, region_, stream_);
   }
+  void occurrence() { counted_ = true; }
   void keep() { region_ = nullptr; }
 
  private:
   Locked& lock_;
   Region* region_;
   Stream stream_;
+  bool counted_ = false;
 };
 
 }  // namespace
@@ -123,7 +137,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   const bool by_policy = !transient && (!in_replay || explicit_region);
   const SitePlan& plan = module->plan(desc.chunk, desc.microbatch);
   if ((desc.flags & RC_REGION_MAY_PASS) && module->states.empty() && !context->flag(RC_CONTEXT_PROFILE) &&
-      !transient && (plan.plain || !by_policy)) {
+      !transient && (plan.plain || !by_policy) && !replays_inside(parent)) {
     ++context->counts.passed;
     *out = nullptr;
     return Status::note(RC_PASS);
@@ -131,7 +145,6 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
 
   Region* r = context->new_region();
   r->module = module;
-  Undo undo(lock, r, desc.stream);
   r->step = step;
   r->parent = parent;
   r->state = RC_REGION_OPEN;
@@ -144,16 +157,17 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->stream = desc.stream;
   r->user_data = desc.user_data;
   link_lists(r);
+  Undo undo(lock, r, desc.stream);
   const size_t announced = module->states.size() + (desc.destroy ? 1 : 0);
   context->expect_deferred(announced);
   r->announced = announced;
   set_up_slots(r, plan, by_policy);
   find_journal_entry(r);
-  if (r->reading)
-    r->occurrence = r->entry.occurrence;
-  else
-    r->occurrence = desc.occurrence ? desc.occurrence
-                                    : module->next_occurrence(step ? step->serial : 0, desc.chunk, desc.microbatch);
+  r->occurrence = r->reading ? r->entry.occurrence : desc.occurrence;
+  if (r->occurrence == 0) {
+    r->occurrence = module->next_occurrence(step ? step->serial : 0, desc.chunk, desc.microbatch);
+    undo.occurrence();
+  }
   r->entry.occurrence = r->occurrence;
   if (transient && parent) {
     parent->dropped_children = true;
@@ -163,7 +177,6 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
       r->recorder_entry = recorder->journal.size() - 1;
     }
   }
-  ++module->counts.regions;
   Status captured = capture_states(lock, r);
   if (!captured.ok()) {
     if (Region* recorder = recording_ancestor(r)) recorder->journal.remove_last(&context->storage, desc.stream);
@@ -171,6 +184,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   }
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
   undo.keep();
+  ++module->counts.regions;
   r->destroy = desc.destroy;
   lock.trace(RC_EVENT_BEGIN, r, 0, 0);
   *out = r;

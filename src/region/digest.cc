@@ -14,11 +14,22 @@ Status settle(Region* r, const SlotState& s) {
   return ok_status();
 }
 
-bool has_digest(const SlotState& s) {
-  return (s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT) && s.content == SlotState::kBlock && s.present();
+// Memory of the core, or a tensor of the host that the host's own code can read at once.
+bool has_digest(const Region* r, const SlotState& s) {
+  if ((s.role != RC_ROLE_SAVED && s.role != RC_ROLE_OUTPUT) || !s.present()) return false;
+  const bool synchronous = r->context->storage.device().synchronous();
+  return (s.content == SlotState::kBlock && (s.meta.contiguous() || synchronous)) ||
+         (s.content == SlotState::kTensor && synchronous);
 }
 
-const char* slot_bytes(const SlotState& s) { return static_cast<const char*>(s.block->data) + s.offset; }
+uint64_t digest_slot(const SlotState& s) {
+  const char* data = s.content == SlotState::kBlock ? static_cast<const char*>(s.block->data) + s.offset
+                                                    : static_cast<const char*>(s.host_data);
+  if (s.meta.contiguous()) return digest_bytes(data, s.meta.bytes());
+  std::vector<char> packed(s.meta.bytes());
+  gather_elements(s.meta, data, packed.data());
+  return digest_bytes(packed.data(), packed.size());
+}
 
 Status mismatch(const Region* r, uint32_t slot, uint64_t forward, uint64_t replay) {
   return Status(RC_E_MISMATCH, r->def(slot).name,
@@ -39,9 +50,9 @@ Status region_digest(Locked&, Region* r) {
   if (Region* recorder = recording_ancestor(r)) sink = &recorder->journal.at(r->recorder_entry);
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     SlotState& s = r->slots[i];
-    if (!has_digest(s)) continue;
+    if (!has_digest(r, s)) continue;
     RC_TRY(settle(r, s));
-    s.digest = digest_bytes(slot_bytes(s), s.meta.bytes());
+    s.digest = digest_slot(s);
     s.digested = true;
     if (sink) sink->digests.push_back({.slot = i, .digest = s.digest, .bytes = s.meta.bytes()});
     if (!r->reading) continue;
@@ -55,9 +66,9 @@ Status region_digest(Locked&, Region* r) {
 Status region_check_digests(Locked&, Region* r) {
   for (uint32_t slot : r->missing) {
     SlotState& s = r->slots[slot];
-    if (!s.digested || !has_digest(s)) continue;
+    if (!s.digested || !has_digest(r, s)) continue;
     RC_TRY(settle(r, s));
-    const uint64_t digest = digest_bytes(slot_bytes(s), s.meta.bytes());
+    const uint64_t digest = digest_slot(s);
     if (digest != s.digest) return mismatch(r, slot, s.digest, digest);
   }
   return ok_status();

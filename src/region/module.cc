@@ -84,4 +84,9 @@ uint32_t Module::next_occurrence(uint64_t step, uint32_t chunk, uint32_t microba
   return 1;
 }
 
+void Module::take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch) {
+  for (Count& count : counts_)
+    if (count.step == step && count.chunk == chunk && count.microbatch == microbatch && count.n > 0) --count.n;
+}
+
 }  // namespace rc

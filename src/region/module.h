@@ -43,6 +43,7 @@ class Module {
   // Whether the policy's table of kinds says that outputs are discarded.
   void read_kind();
   uint32_t next_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch);
+  void take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch);  // the begin has failed
 
   Context* const context;
   const uint64_t serial;

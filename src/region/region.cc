@@ -10,24 +10,30 @@ namespace {
 
 bool policy_drops(const Region* r, const SlotState& s) { return r->transient || s.plan.action == RC_ACTION_RECOMPUTE; }
 
-// The slot that `s` refers to is discarded by its own module once its readers are done: replay refills it first.
+// The slot that `s` refers to, through others where they refer on, is discarded by its own module once its readers are
+// done: replay refills it first.
 bool source_discards(const SlotState& s) {
-  if (!s.source || s.source->transient) return false;
-  const SlotState& from = s.source->slots[s.source_slot];
-  return s.source->module->discards_output && from.role == RC_ROLE_OUTPUT && from.plan.action == RC_ACTION_RECOMPUTE;
+  for (const SlotState* at = &s; at->source && !at->source->transient;) {
+    const Region* source = at->source;
+    at = &source->slots[at->source_slot];
+    if (source->module->discards_output && at->role == RC_ROLE_OUTPUT && at->plan.action == RC_ACTION_RECOMPUTE)
+      return true;
+  }
+  return false;
 }
 
 uint64_t content_bytes(const SlotState& s) { return s.content == SlotState::kEmpty ? 0 : s.meta.bytes(); }
 
 // Drops by policy; counts what became free.
 uint64_t drop(Locked& lock, Region* r, SlotState& s, Stream stream) {
-  const uint64_t before = r->context->storage.stats().live_bytes;
+  StorageStats& stats = r->context->storage.stats();
+  const uint64_t before = stats.live_bytes, counted = stats.dropped_bytes;
   slot_let_go(lock, r, s, stream, !r->transient && s.plan.action == RC_ACTION_RECOMPUTE);
-  const uint64_t freed = before - r->context->storage.stats().live_bytes;
+  const uint64_t freed = before - stats.live_bytes;
   s.dropped = true;
   r->module->counts.dropped_bytes += freed;
   if (Region* recorder = recording_ancestor(r)) recorder->module->counts.nested_dropped_bytes += freed;
-  r->context->storage.stats().dropped_bytes += freed;
+  stats.dropped_bytes = counted + freed;  // the storage has counted some of it itself
   return freed;
 }
 
@@ -160,9 +166,15 @@ bool source_refills(const SlotState& s) {
 
 SlotState* slot_resolve(Region* r, uint32_t slot) {
   SlotState& s = r->slots[slot];
-  if (s.present() || !s.source) return s.content == SlotState::kEmpty ? nullptr : &s;
-  SlotState* from = slot_resolve(s.source, s.source_slot);
-  if (!from || !from->present() || from->content != SlotState::kBlock || s.done) return &s;
+  if (s.present() || !s.source || s.done) return s.content == SlotState::kEmpty ? nullptr : &s;
+  uint64_t relative = s.relative;
+  const SlotState* from = &s;
+  do {  // a slot on the way may be done: it is no longer read there, but here
+    from = &from->source->slots[from->source_slot];
+    if (from->present()) break;
+    relative += from->relative;
+  } while (from->source);
+  if (!from->present() || from->content != SlotState::kBlock) return &s;
   if (from->block != s.block) {
     Storage& storage = r->context->storage;
     storage.ref(from->block);
@@ -171,7 +183,7 @@ SlotState* slot_resolve(Region* r, uint32_t slot) {
     s.owner = false;
   }
   s.content = SlotState::kBlock;
-  s.offset = from->offset + s.relative;
+  s.offset = from->offset + relative;
   return &s;
 }
 
@@ -242,6 +254,11 @@ Status region_end(Locked& lock, Region* r, Stream stream) {
       empty = true;
     }
   }
+  if (r->phase == RC_PHASE_EVALUATION) {
+    for (uint32_t i = 0; i < r->n_slots; ++i)
+      if (r->slots[i].role == RC_ROLE_DECISION) slot_let_go(lock, r, r->slots[i], stream, false);
+    r->entry.clear(&r->context->storage, stream);
+  }
   r->state = empty ? RC_REGION_EMPTY : RC_REGION_SEALED;
   lock.trace(RC_EVENT_END, r, dropped, 0);
   return ok_status();
@@ -254,14 +271,17 @@ Status region_discard(Locked& lock, Region* r, Stream stream) {
   if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying) return Status::note(RC_PASS);
   uint64_t dropped = 0;
   bool any = false;
-  for (uint32_t i = 0; i < r->n_slots; ++i) {
+  Status status;
+  ++r->links;  // the host may release it from its drop callback
+  for (uint32_t i = 0; i < r->n_slots && status.ok(); ++i) {
     SlotState& s = r->slots[i];
     if (s.role != RC_ROLE_OUTPUT || s.content == SlotState::kEmpty || s.content == SlotState::kHostKept || s.dropped ||
         !policy_drops(r, s))
       continue;
     if (s.content == SlotState::kHostManaged) {
       if (r->transient) continue;  // the host's own memory: its forward frees it
-      RC_TRY(call_slot_op(lock, r, i, stream, r->module->ops.drop, "drop"));
+      status = call_slot_op(lock, r, i, stream, r->module->ops.drop, "drop");
+      if (!status.ok() || s.content != SlotState::kHostManaged) continue;  // failed, or cancelled meanwhile
       s.dropped = true;
       dropped += s.meta.bytes();
       r->module->counts.dropped_bytes += s.meta.bytes();
@@ -270,8 +290,11 @@ Status region_discard(Locked& lock, Region* r, Stream stream) {
     }
     any = true;
   }
-  if (any) r->state = RC_REGION_EMPTY;
+  if (any && r->state != RC_REGION_CANCELLED) r->state = RC_REGION_EMPTY;
   lock.trace(RC_EVENT_DISCARD, r, dropped, 0);
+  --r->links;
+  region_end_if_unused(lock, r, stream);
+  if (!status.ok()) return status;
   return any ? ok_status() : Status::note(RC_PASS);
 }
 
@@ -323,7 +346,7 @@ void region_release(Locked& lock, Region* r, Stream stream) {
 
 bool region_wants(const Region* r, uint32_t slot) {
   const SlotState& s = r->slots[slot];
-  if (r->replaying) return s.wanted || s.content == SlotState::kEmpty;
+  if (r->replaying) return s.wanted;
   return r->state == RC_REGION_OPEN;
 }
 

@@ -4,6 +4,7 @@
 // contract of each operation; the functions below are their bodies after the arguments have been checked.
 #pragma once
 
+#include <deque>
 #include <thread>
 #include <vector>
 
@@ -18,7 +19,7 @@ class Context;
 class Locked;
 
 struct Region {
-  uint64_t id = 0;  // generation << 24 | index in the pool; 0 = in the pool
+  uint64_t id = 0;  // generation in the process << 24 | index in the pool; 0 = in the pool
   Context* context = nullptr;
   Module* module = nullptr;
   Step* step = nullptr;
@@ -40,11 +41,12 @@ struct Region {
   void (*destroy)(void*) = nullptr;
   size_t announced = 0;  // of Context::expect_deferred
   SlotPlan by_role[6];  // for slots added while it runs
-  std::vector<SlotState> slots;  // the first n_slots are in use
+  std::deque<SlotState> slots;  // the first n_slots are in use; views point into them, so they never move
   uint32_t n_slots = 0;
   std::vector<SlotDef> added;
   std::vector<uint32_t> missing;
   std::vector<void*> tokens;  // of side states
+  std::vector<void*> previous_tokens;  // during a replay: what stood in their places
   JournalEntry entry;         // own draws and decisions
   size_t rng_cursor = 0;
   Journal journal;  // of nested regions, if inside
@@ -103,6 +105,7 @@ Status region_restore(Locked& lock, Region* r, uint32_t slot, Stream stream, con
 Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& value, Stream stream);
 Status region_rng(Locked& lock, Region* r, uint64_t blocks, rc_rng* out);
 // replay.cc
+bool region_needs_sources(Region* r);  // content that it refers to is missing now
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream);
 Status region_forward(Locked& lock, Region* r, Stream stream);
 // digest.cc

@@ -94,12 +94,6 @@ Status wait_for_fences(Locked& lock, Region* r) {
   return ok_status();
 }
 
-// What stood in the place of state i before its token was installed.
-struct Installed {
-  std::vector<void*> previous;
-  size_t n = 0;
-};
-
 // A token is spent once it was handed back, also where that failed. The region's own token is not (a host that swaps
 // contents in place hands the same token back).
 void spend(Region* r, size_t i, void* token) {
@@ -115,28 +109,26 @@ rc_status swap_one(Region* r, size_t i, Stream stream, void* install, void** pre
 }
 
 // Takes back what was installed, all of it, last first; the first failure is the result.
-rc_status restore_states(Region* r, Stream stream, Installed* installed) {
+rc_status restore_states(Region* r, Stream stream, size_t n) {
   rc_status result = RC_OK;
-  while (installed->n > 0) {
-    const size_t i = --installed->n;
+  for (size_t i = n; i-- > 0;) {
+    void* const installed = r->previous_tokens[i];
     void* after = nullptr;
-    const rc_status code = swap_one(r, i, stream, installed->previous[i], &after);
-    if (code >= 0 && after != installed->previous[i]) spend(r, i, after);
-    spend(r, i, installed->previous[i]);
+    const rc_status code = swap_one(r, i, stream, installed, &after);
+    if (code >= 0 && after != installed) spend(r, i, after);
+    spend(r, i, installed);
     if (code < 0 && result >= 0) result = code;
   }
   return result;
 }
 
-rc_status install_states(Region* r, Stream stream, Installed* installed) {
-  installed->previous.assign(r->tokens.size(), nullptr);
+rc_status install_states(Region* r, Stream stream) {
   for (size_t i = 0; i < r->tokens.size(); ++i) {
-    const rc_status code = swap_one(r, i, stream, r->tokens[i], &installed->previous[i]);
+    const rc_status code = swap_one(r, i, stream, r->tokens[i], &r->previous_tokens[i]);
     if (code < 0) {
-      (void)restore_states(r, stream, installed);
+      (void)restore_states(r, stream, i);
       return code;
     }
-    installed->n = i + 1;
   }
   return RC_OK;
 }
@@ -156,13 +148,12 @@ Status run_host(Locked& lock, Region* r, Stream stream) {
   if (r->tokens.empty()) {
     code = r->module->ops.replay(&args);
   } else {
-    Installed installed;
-    code = install_states(r, stream, &installed);
+    code = install_states(r, stream);
     if (code < 0) {
       what = "states.swap";
     } else {
       code = r->module->ops.replay(&args);
-      const rc_status restored = restore_states(r, stream, &installed);
+      const rc_status restored = restore_states(r, stream, r->tokens.size());
       if (code >= 0 && restored < 0) {
         code = restored;
         what = "states.swap";
@@ -196,6 +187,7 @@ Status run(Locked& lock, Region* r, Stream stream) {
     r->slots[slot].wanted = true;
     bytes += r->slots[slot].meta.bytes();
   }
+  r->previous_tokens.assign(r->tokens.size(), nullptr);
   const bool was_reading = r->reading;
   r->reading = true;
   r->rng_cursor = 0;
@@ -225,6 +217,25 @@ Status run(Locked& lock, Region* r, Stream stream) {
   return status;
 }
 
+// Ends a replay on every way out of it, an exception for want of memory included.
+class Replaying {
+ public:
+  Replaying(Locked& lock, Region* r) : lock_(lock), region_(r) {
+    r->replaying = true;
+    r->replayer = std::this_thread::get_id();
+  }
+  ~Replaying() {
+    if (!lock_.lock()->owns_lock()) lock_.relock();
+    for (uint32_t i = 0; i < region_->n_slots; ++i) region_->slots[i].wanted = false;
+    region_->replaying = false;
+    lock_.context()->replay_done.notify_all();
+  }
+
+ private:
+  Locked& lock_;
+  Region* region_;
+};
+
 Status replay_one(Locked& lock, Region* r, Stream stream) {
   while (r->replaying) RC_TRY(wait_for_replay(lock, r));
   if (r->state == RC_REGION_OPEN || r->state == RC_REGION_CANCELLED)
@@ -243,16 +254,16 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
                          r->phase == RC_PHASE_EVALUATION
                              ? "was begun in evaluation and keeps nothing"
                              : "is begun anew by its parent's replay; this instance cannot be replayed"));
-  r->replaying = true;
-  r->replayer = std::this_thread::get_id();
-  Status status = replay_sources(lock, r, stream);
-  if (status.ok() && run_needed) {
-    region_find_missing(r);  // a shared source may have changed it
-    status = run(lock, r, stream);
+  Status status;
+  {
+    Replaying replaying(lock, r);
+    status = replay_sources(lock, r, stream);
+    if (status.ok() && run_needed) {
+      region_find_missing(r);  // a shared source may have changed it
+      status = run(lock, r, stream);
+    }
+    if (status.ok()) r->state = RC_REGION_READY;
   }
-  if (status.ok()) r->state = RC_REGION_READY;
-  r->replaying = false;
-  lock.context()->replay_done.notify_all();
   if (r->cancel_pending) {
     r->cancel_pending = false;
     Status cancelled = region_cancel(lock, r, stream);

@@ -15,8 +15,8 @@ Status needs_writable(const Region* r, const char* what) {
                                                                           ? "cancelled" : "sealed"));
 }
 
-// In replay, a slot that is not missing has its content already.
-bool ignored_in_replay(const Region* r, const SlotState& s) { return r->replaying && !s.wanted && s.content != SlotState::kEmpty; }
+// In replay, a slot that is not missing has its content already, or never had any.
+bool ignored_in_replay(const Region* r, const SlotState& s) { return r->replaying && !s.wanted; }
 
 bool is_ancestor(const Region* maybe, const Region* r) {
   for (const Region* p = r->parent; p; p = p->parent)
@@ -32,6 +32,13 @@ void take_block(Region* r, SlotState& s, Block* block, uint64_t offset) {
   s.done = s.dropped = false;
   r->context->storage.ref(block);
   r->context->storage.hold(block);
+}
+
+// Refilled blocks are counted where they are refilled.
+void count_regenerated(Region* r, uint64_t bytes) {
+  if (!r->replaying && r->phase != RC_PHASE_REPLAY) return;
+  r->module->counts.regenerated_bytes += bytes;
+  r->context->storage.stats().regenerated_bytes += bytes;
 }
 
 // The checked form of one item, so that committing cannot fail.
@@ -188,6 +195,7 @@ void commit(Locked& lock, Region* r, const SaveItem& item, Prepared& p, Stream s
   }
   if (s.content != SlotState::kEmpty) slot_clear(lock, r, s, stream);
   log_save(r, item, p);
+  if (p.fresh || item.save.tensor) count_regenerated(r, p.meta.bytes());
   s.meta = std::move(p.meta);
   s.dropped = s.done = false;
   if (item.save.tensor) {
@@ -227,11 +235,14 @@ Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, S
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < n; ++i) {
     Status status = prepare(lock, r, items[i], stream, &prepared[i]);
+    const bool made = status.ok();
     for (uint32_t k = 0; status.ok() && k < i; ++k)
       if (items[k].save.slot == items[i].save.slot)
         status = argument_error("slot", format("slot %u is given twice", items[i].save.slot));
+      else if (items[i].save.tensor && items[k].save.tensor == items[i].save.tensor)
+        status = argument_error("tensor", format("the same tensor is item %u; it can be consumed once", k));
     if (!status.ok()) {
-      if (prepared[i].fresh) undo(r, items[i], prepared[i], stream);
+      if (made || prepared[i].fresh) undo(r, items[i], prepared[i], stream);
       for (uint32_t k = 0; k < i; ++k) undo(r, items[k], prepared[k], stream);
       return std::move(status).inside(format("items[%u]", i));
     }
@@ -295,7 +306,7 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
     s.holds = s.owner = true;
     block->owner = r;
     block->owner_slot = slot;
-    if (r->phase == RC_PHASE_REPLAY) r->module->counts.regenerated_bytes += meta.bytes();
+    count_regenerated(r, meta.bytes());
   }
   s.meta = std::move(meta);
   s.dropped = s.done = false;
@@ -311,7 +322,7 @@ Status region_output(Region* r, uint32_t slot, rc_output_mode mode, const rc_ten
   SlotState& s = r->slots[slot];
   if (s.role != RC_ROLE_OUTPUT)
     return argument_error("slot", format("slot '%s' is no output", r->def(slot).name.c_str()));
-  if (r->replaying && s.content != SlotState::kEmpty) return Status::note(RC_PASS);
+  if (r->replaying) return Status::note(RC_PASS);
   if (s.content != SlotState::kEmpty)
     return Status(RC_E_STATE, "slot", format("slot '%s' has content already", r->def(slot).name.c_str()));
   if (mode != RC_OUTPUT_KEEP && mode != RC_OUTPUT_HOST)

@@ -71,7 +71,7 @@ class Storage {
   void remove_foreign(uint64_t bytes);
 
   // Steps: the arena serves one training step at a time.
-  void begin_step(uint64_t serial);
+  void begin_step(uint64_t serial, std::unique_lock<std::mutex>* lock);
   void end_step(Stream stream);
   void forget_plan();  // another policy: record anew
   uint64_t arena_step() const { return arena_step_; }
@@ -99,10 +99,11 @@ class Storage {
   Block* new_block();
   Status charge(uint64_t bytes);
   void join_users(Block* block, Stream stream);
+  void join(Stream waiter, Stream other);
   void drop_memory(Block* block, Stream stream, bool keep_address);
   void free_memory(void* data, uint64_t bytes, Stream stream);
   Status wait_for(Stream waiter, Stream other);
-  Status map_arena(Stream stream);
+  Status map_arena(std::unique_lock<std::mutex>* lock);
   void unmap_arena(Stream stream);
   Status allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock, void** out);
   void index_insert(Block* block);
@@ -119,7 +120,7 @@ class Storage {
   uint64_t last_misses_ = 0;
   ArenaPlan last_plan_;
   uint64_t step_first_allocation_ = 0;
-  std::vector<Stream> freed_streams_;  // streams on which arena places were given up in this step
+  std::vector<Stream> freed_streams_;  // of the arena's mapping, and on which its places were given up
   std::deque<Block> pool_;
   std::vector<Block*> free_blocks_;
   std::vector<Block*> by_address_;  // sorted; blocks with an address
