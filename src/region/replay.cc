@@ -179,6 +179,19 @@ Status check_result(Locked& lock, Region* r) {
   return r->context->flag(RC_CONTEXT_VERIFY) ? region_check_digests(lock, r) : ok_status();
 }
 
+// Want of memory is a failure like others: what was brought back so far is let go of again by run().
+Status attempt(Locked& lock, Region* r, Stream stream) {
+  try {
+    RC_TRY(wait_for_fences(lock, r));
+    RC_TRY(region_refill_host(lock, r, stream));
+    RC_TRY(r->module->kernel ? run_kernel_module(lock, r, stream) : run_host(lock, r, stream));
+    return check_result(lock, r);
+  } catch (const std::bad_alloc&) {
+    if (!lock.lock()->owns_lock()) lock.relock();
+    return Status(RC_E_MEMORY, "regions", "out of host memory");
+  }
+}
+
 Status run(Locked& lock, Region* r, Stream stream) {
   Context* context = lock.context();
   const uint64_t begin = now_ns();
@@ -192,10 +205,7 @@ Status run(Locked& lock, Region* r, Stream stream) {
   r->reading = true;
   r->rng_cursor = 0;
   r->journal.rewind();
-  Status status = wait_for_fences(lock, r);
-  if (status.ok()) status = region_refill_host(lock, r, stream);
-  if (status.ok()) status = r->module->kernel ? run_kernel_module(lock, r, stream) : run_host(lock, r, stream);
-  if (status.ok()) status = check_result(lock, r);
+  Status status = attempt(lock, r, stream);
   r->reading = was_reading;
   for (uint32_t slot : r->missing) {
     SlotState& s = r->slots[slot];
@@ -274,22 +284,45 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
 
 }  // namespace
 
+namespace {
+
+// Keeps regions alive while the host may release them from a callback.
+class Pins {
+ public:
+  Pins(Locked& lock, Region* const* regions, uint32_t n, Stream stream)
+      : lock_(lock), regions_(regions), n_(n), stream_(stream) {
+    for (uint32_t i = 0; i < n; ++i)
+      if (regions[i]) ++regions[i]->links;
+  }
+  ~Pins() {
+    for (uint32_t i = 0; i < n_; ++i) {
+      if (!regions_[i]) continue;
+      --regions_[i]->links;
+      region_end_if_unused(lock_, regions_[i], stream_);
+    }
+  }
+
+ private:
+  Locked& lock_;
+  Region* const* regions_;
+  uint32_t n_;
+  Stream stream_;
+};
+
+}  // namespace
+
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {
-  for (uint32_t i = 0; i < n; ++i)
-    if (regions[i]) ++regions[i]->links;  // the host may release any of them from a callback
-  Status status;
+  const Pins pins(lock, regions, n, stream);
   for (uint32_t i = 0; i < n; ++i) {
     Region* r = regions[i];
     if (!r) continue;
-    if (status.ok()) {
-      if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
-      status = replay_one(lock, r, stream);
-      if (!status.ok()) lock.blame(r->id);
-    }
-    --r->links;
-    region_end_if_unused(lock, r, stream);
+    if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
+    Status status = replay_one(lock, r, stream);
+    if (status.ok()) continue;
+    lock.blame(r->id);
+    return status;
   }
-  return status;
+  return ok_status();
 }
 
 Status region_forward(Locked& lock, Region* r, Stream stream) {
