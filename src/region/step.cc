@@ -17,7 +17,7 @@ Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
   if (step->log) context->call_log = std::make_unique<CallLog>(step->serial);
   step->allocations_before = context->storage.device().memory().allocations;
   // An evaluation pass has other lifetimes: it never enters the plan.
-  if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial, lock.lock());
+  if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial);
   context->apply_caps();
   if (context->steps.size() == 1) context->storage.stats().step_peak_bytes = context->storage.stats().live_bytes;
   lock.trace(RC_EVENT_STEP_BEGIN, nullptr, 0, 0);
@@ -47,7 +47,7 @@ Status step_end(Locked& lock, Step* step, Stream stream, rc_step_report* report)
     (void)region_cancel(lock, r, stream).ok();
   }
   if (owns_arena) {
-    context->storage.end_step(stream);
+    context->storage.end_step(stream, lock.lock());
     report->arena_bytes = context->storage.last_plan().bytes;
     report->arena_bound = context->storage.last_plan().bound;
     report->arena_misses = context->storage.last_misses();

@@ -280,27 +280,22 @@ void Storage::unref(Block* block, Stream stream) {
   free_blocks_.push_back(block);
 }
 
-void Storage::begin_step(uint64_t serial, std::unique_lock<std::mutex>* lock) {
+void Storage::begin_step(uint64_t serial) {
   if (arena_step_ != 0 || !use_arena_) return;
   arena_step_ = serial;
-  step_first_allocation_ = device_->memory().allocations;
   stats_.step_peak_bytes = stats_.live_bytes;
   if (recording_on_) recording_.begin_step();
   if (stale_ && arena_.idle()) unmap_arena(nullptr);
-  if (arena_.planned() && !stale_) {
-    arena_.begin_step();
-    if (!map_arena(lock).ok()) arena_.clear();  // no memory for it as a whole: stay dynamic
-  }
+  if (arena_.planned() && !stale_) arena_.begin_step();
 }
 
-Status Storage::map_arena(std::unique_lock<std::mutex>* lock) {
-  if (arena_.memory()) return ok_status();
+Status Storage::map_arena(Stream stream, std::unique_lock<std::mutex>* lock) {
   const uint64_t bytes = arena_.size().bytes;
   void* base = nullptr;
-  RC_TRY(allocate_dynamic(bytes, nullptr, lock, &base));  // the plan stays: this step is not handed out yet
+  RC_TRY(allocate_dynamic(bytes, stream, lock, &base));
   device_->poison(base, bytes);
   arena_.set_memory(static_cast<char*>(base));
-  freed_streams_.assign(1, nullptr);  // usable in the order of that stream
+  freed_streams_.assign(1, stream);  // usable in the order of that stream
   return ok_status();
 }
 
@@ -314,21 +309,15 @@ void Storage::unmap_arena(Stream stream) {
   stale_ = false;
 }
 
-void Storage::end_step(Stream stream) {
+void Storage::end_step(Stream stream, std::unique_lock<std::mutex>* lock) {
   last_misses_ = arena_.planned() ? arena_.misses() : 0;
   last_plan_ = arena_.size();
-  arena_step_ = 0;
   if (!use_arena_) return;
   const bool wanted = !arena_.planned() || stale_ || last_misses_ > 0;
   if (recording_on_) {
     if (wanted && arena_.idle()) {
       unmap_arena(stream);
-      try {
-        (void)arena_.plan(recording_);
-      } catch (const std::bad_alloc&) {
-        arena_.clear();  // without a plan every block is dynamic
-      }
-      device_->trim();
+      plan_arena(stream, lock);
     }
     recording_on_ = false;
     steps_until_record_ = backoff_;
@@ -336,6 +325,18 @@ void Storage::end_step(Stream stream) {
   } else if (wanted) {
     if (steps_until_record_ > 0) --steps_until_record_;
     if (steps_until_record_ == 0) recording_on_ = true;
+  }
+  arena_step_ = 0;  // last: while the lock was released, no other step could take the arena over
+}
+
+// Without a plan, or without memory for it as a whole, every block stays dynamic.
+void Storage::plan_arena(Stream stream, std::unique_lock<std::mutex>* lock) {
+  try {
+    const bool planned = arena_.plan(recording_);
+    device_->trim();
+    if (planned && !map_arena(stream, lock).ok()) arena_.clear();
+  } catch (const std::bad_alloc&) {
+    arena_.clear();
   }
 }
 

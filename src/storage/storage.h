@@ -71,12 +71,12 @@ class Storage {
   void remove_foreign(uint64_t bytes);
 
   // Steps: the arena serves one training step at a time.
-  void begin_step(uint64_t serial, std::unique_lock<std::mutex>* lock);
-  void end_step(Stream stream);
+  void begin_step(uint64_t serial);
+  // Plans and maps the arena of the following steps, so that these allocate nothing.
+  void end_step(Stream stream, std::unique_lock<std::mutex>* lock);
   void forget_plan();  // another policy: record anew
   uint64_t arena_step() const { return arena_step_; }
   const Arena& arena() const { return arena_; }
-  uint64_t step_allocations() const { return device_->memory().allocations - step_first_allocation_; }
 
   Device& device() { return *device_; }
   const Device& device() const { return *device_; }
@@ -103,7 +103,8 @@ class Storage {
   void drop_memory(Block* block, Stream stream, bool keep_address);
   void free_memory(void* data, uint64_t bytes, Stream stream);
   Status wait_for(Stream waiter, Stream other);
-  Status map_arena(std::unique_lock<std::mutex>* lock);
+  void plan_arena(Stream stream, std::unique_lock<std::mutex>* lock);
+  Status map_arena(Stream stream, std::unique_lock<std::mutex>* lock);
   void unmap_arena(Stream stream);
   Status allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock, void** out);
   void index_insert(Block* block);
@@ -119,7 +120,6 @@ class Storage {
   uint32_t steps_until_record_ = 0, backoff_ = 1;
   uint64_t last_misses_ = 0;
   ArenaPlan last_plan_;
-  uint64_t step_first_allocation_ = 0;
   std::vector<Stream> freed_streams_;  // of the arena's mapping, and on which its places were given up
   std::deque<Block> pool_;
   std::vector<Block*> free_blocks_;
