@@ -113,7 +113,8 @@ Region* recording_ancestor(const Region* r) {
   if (!r->transient) return nullptr;
   Region* parent = r->parent;
   while (parent && parent->transient) parent = parent->parent;
-  return parent && parent->inside ? parent : nullptr;
+  // A cancelled one has let go of its records, and is never replayed.
+  return parent && parent->inside && parent->state != RC_REGION_CANCELLED ? parent : nullptr;
 }
 
 Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
