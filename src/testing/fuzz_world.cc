@@ -216,6 +216,18 @@ void World::check_bytes() {
   RC_CHECK(stats.peak_bytes >= stats.live_bytes, "the peak is no less than what lives");
 }
 
+void World::check_null_region() {
+  uint32_t n = 0;
+  rc_tensor_spec view = rc_tensor_spec_init();
+  RC_CHECK(rc_region_end(nullptr, nullptr) == RC_PASS && rc_region_discard(nullptr, nullptr) == RC_PASS, "end");
+  RC_CHECK(rc_region_view(nullptr, 0, nullptr, &view) == RC_PASS && rc_region_missing(nullptr, nullptr, 0, &n) == RC_PASS,
+           "view");
+  RC_CHECK(rc_region_cancel(nullptr, nullptr) == RC_PASS && rc_region_phase(nullptr) == RC_PHASE_FORWARD, "cancel");
+  rc_region* none = nullptr;
+  RC_CHECK(rc_backward_replay(&none, 1, nullptr) >= 0, "replay");
+  rc_region_release(nullptr, nullptr);
+}
+
 void World::finish() {
   for (ModelRegion& r : regions)
     for (; r.handles > 0; --r.handles) rc_region_release(r.handle, nullptr);

@@ -42,6 +42,7 @@ struct World {
   // Views every slot and compares; live_bytes within bounds where no callback runs.
   void check(const ModelRegion& r);
   void check_bytes();
+  void check_null_region();  // every call accepts it
   void compare(const ModelRegion& r, const ModelSlot& s, const rc_tensor_spec& view);
 
   static constexpr int kModules = 6, kSlots = 5, kSteps = 2;

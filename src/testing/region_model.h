@@ -93,6 +93,7 @@ inline void mark_shared(ModelRegion* r, uint32_t slot) {
 inline void model_end(ModelRegion* r) {
   r->state = ModelRegion::kEnded;
   for (ModelSlot& s : r->slots) {
+    if (s.role == RC_ROLE_DECISION && r->transient) s.uncertain = true;  // its parent's record has it
     if (s.content == ModelSlot::kNone || (s.role != RC_ROLE_INPUT && s.role != RC_ROLE_SAVED)) continue;
     const bool drops = r->transient || s.action == RC_ACTION_RECOMPUTE;
     if (s.content == ModelSlot::kLink) {
