@@ -138,6 +138,14 @@ Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spe
                            r->module->name.c_str(), r->module->layer));
     RC_TRY(storage.use(record->block, stream, false));
     if (meta.bytes() > 0) RC_TRY(storage.device().copy(value.data, record->block->data, meta.bytes(), stream));
+    if (s.content == SlotState::kEmpty) {  // a region begun anew: its slot shows the record too
+      s.content = SlotState::kBlock;
+      s.block = record->block;
+      s.meta = meta;
+      s.holds = true;
+      storage.ref(s.block);
+      storage.hold(s.block);
+    }
     return Status::note(RC_PASS);
   }
   if (s.content != SlotState::kEmpty)

@@ -152,6 +152,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->phase = in_replay ? RC_PHASE_REPLAY : outer;
   r->transient = transient;
   r->inside = by_policy && plan.inside;
+  r->discards_output = module->discards_output;
   r->chunk = desc.chunk;
   r->microbatch = desc.microbatch;
   r->handles = 1;

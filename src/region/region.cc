@@ -16,7 +16,7 @@ bool source_discards(const SlotState& s) {
   for (const SlotState* at = &s; at->source && !at->source->transient;) {
     const Region* source = at->source;
     at = &source->slots[at->source_slot];
-    if (source->module->discards_output && at->role == RC_ROLE_OUTPUT && at->plan.action == RC_ACTION_RECOMPUTE)
+    if (source->discards_output && at->role == RC_ROLE_OUTPUT && at->plan.action == RC_ACTION_RECOMPUTE)
       return true;
   }
   return false;
@@ -356,9 +356,11 @@ void region_find_missing(Region* r) {
     const SlotState& s = r->slots[i];
     if ((s.role != RC_ROLE_SAVED && s.role != RC_ROLE_OUTPUT) || s.content == SlotState::kEmpty || s.done) continue;
     if (s.present() || (s.source && source_refills(s))) continue;
+    // The same memory is another slot of this region, which brings it back.
+    if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block->owner == r) continue;
     // An output is needed by the regions that refer to it. Where none ever did, the host reads it by its pointer, which
     // only kinds that discard their outputs allow.
-    const bool unread = s.had_consumers ? s.consumers == 0 : !r->module->discards_output;
+    const bool unread = s.had_consumers ? s.consumers == 0 : !r->discards_output;
     if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && unread) continue;
     r->missing.push_back(i);
   }

@@ -28,6 +28,7 @@ struct Region {
   rc_phase phase = RC_PHASE_FORWARD;
   bool transient = false;  // a parent's replay begins it anew: its content never comes back by itself
   bool inside = false;     // its nested regions are transient
+  bool discards_output = false;  // by the policy it was begun under
   bool replaying = false;
   bool cancel_pending = false;
   bool dropped_children = false;

@@ -227,6 +227,19 @@ Status run(Locked& lock, Region* r, Stream stream) {
   return status;
 }
 
+// What is there after a replay stays until it is done: also content that only an export or another slot of the region
+// kept alive.
+void hold_present(Region* r) {
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    SlotState& s = r->slots[i];
+    if (s.content != SlotState::kBlock || s.holds || s.source || s.done || !s.present()) continue;
+    if (s.role != RC_ROLE_SAVED && s.role != RC_ROLE_INPUT) continue;
+    r->context->storage.hold(s.block);
+    s.holds = true;
+    s.dropped = false;
+  }
+}
+
 // Ends a replay on every way out of it, an exception for want of memory included.
 class Replaying {
  public:
@@ -272,7 +285,10 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
       region_find_missing(r);  // a shared source may have changed it
       status = run(lock, r, stream);
     }
-    if (status.ok()) r->state = RC_REGION_READY;
+    if (status.ok()) {
+      hold_present(r);
+      r->state = RC_REGION_READY;
+    }
   }
   if (r->cancel_pending) {
     r->cancel_pending = false;

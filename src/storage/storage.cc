@@ -177,6 +177,7 @@ Status Storage::refill(Block* block, Stream stream, std::unique_lock<std::mutex>
     recording_.use(block->key, block->bytes);
   *moved = block->data != before;
   block->state = Block::kLive;
+  block->refillable = false;  // the next drop says again what becomes of it
   block->holds = 1;
   block->streams[0] = stream;
   block->n_streams = 1;
