@@ -16,7 +16,9 @@ std::string shape_text(const Tensor& t) {
   return text + "]";
 }
 
-std::string item(const char* list, size_t index) { return format("%s[%zu]", list, index); }
+std::string item(const char* list, size_t index) {
+  return format("%s[%zu]", list, index);
+}
 
 // One list of tensors: least and most entries, and whether data may be null.
 struct List {
@@ -53,9 +55,10 @@ Status check_tensor(const std::string& field, const Tensor& t, bool optional_dat
                                         static_cast<long long>(t.elements())));
   }
   if (t.data && reinterpret_cast<uintptr_t>(t.data) % dtype_bytes(t.dtype) != 0) {
-    return argument_error(field, format("%s starts at an address that is no multiple of its %lld-byte "
-                                        "elements",
-                                        field.c_str(), static_cast<long long>(dtype_bytes(t.dtype))));
+    return argument_error(field,
+                          format("%s starts at an address that is no multiple of its %lld-byte "
+                                 "elements",
+                                 field.c_str(), static_cast<long long>(dtype_bytes(t.dtype))));
   }
   return ok_status();
 }
@@ -135,9 +138,10 @@ Status check_glu(const KernelArgs& a) {
     return same_as("outputs", 0, a.outputs[0], x, x.cols());
   }
   if (x.cols() % 2 != 0) {
-    return argument_error("inputs[0]", format("inputs[0] holds gate and up side by side, but its last "
-                                              "dimension %lld is odd",
-                                              static_cast<long long>(x.cols())));
+    return argument_error("inputs[0]",
+                          format("inputs[0] holds gate and up side by side, but its last "
+                                 "dimension %lld is odd",
+                                 static_cast<long long>(x.cols())));
   }
   return same_as("outputs", 0, a.outputs[0], x, x.cols() / 2);
 }
@@ -145,7 +149,8 @@ Status check_glu(const KernelArgs& a) {
 Status check_softmax(const KernelDesc& desc, const KernelArgs& a) {
   const Tensor& x = a.inputs[0];
   if (desc.causal && x.ndim < 2) {
-    return argument_error("inputs[0]", "inputs[0] has 1 dimension; causal softmax needs at least 2");
+    return argument_error("inputs[0]",
+                          "inputs[0] has 1 dimension; causal softmax needs at least 2");
   }
   return same_as("outputs", 0, a.outputs[0], x, x.cols());
 }
@@ -163,9 +168,10 @@ Status check_attention(const KernelDesc& desc, const KernelArgs& a) {
   }
   const int64_t H = q.shape[1], G = k.shape[1];
   if (G < 1 ? H != 0 : H % G != 0) {
-    return argument_error("inputs[1]", format("inputs[1] has %lld heads, which do not divide the %lld "
-                                              "heads of inputs[0]",
-                                              static_cast<long long>(G), static_cast<long long>(H)));
+    return argument_error("inputs[1]",
+                          format("inputs[1] has %lld heads, which do not divide the %lld "
+                                 "heads of inputs[0]",
+                                 static_cast<long long>(G), static_cast<long long>(H)));
   }
   RC_TRY(want_shape("inputs[1]", k, q, 1, {G, k.shape[2], q.shape[3]}));
   RC_TRY(want_shape("inputs[2]", v, k, 3, {v.shape[3]}));
@@ -192,9 +198,10 @@ Status check_attention(const KernelDesc& desc, const KernelArgs& a) {
 Status check_up_projection(const KernelArgs& a) {
   const Tensor &x = a.inputs[0], &w = a.params[0];
   if (w.ndim != 2) {
-    return argument_error("params[0]", format("params[0] has %d dimensions; the weight has 2: outputs, "
-                                              "inputs",
-                                              w.ndim));
+    return argument_error("params[0]",
+                          format("params[0] has %d dimensions; the weight has 2: outputs, "
+                                 "inputs",
+                                 w.ndim));
   }
   RC_TRY(want_dtype("params[0]", w, x.dtype));
   RC_TRY(want_shape("params[0]", w, x, 0, {w.shape[0], x.cols()}));
@@ -217,7 +224,8 @@ Status check_numbers(const KernelDesc& d) {
     return argument_error("dropout", format("dropout is %g; it must be in [0, 1)", d.dropout));
   }
   if (!(d.epsilon >= 0.0f) || std::isinf(d.epsilon)) {
-    return argument_error("epsilon", format("epsilon is %g; it must be finite and at least 0", d.epsilon));
+    return argument_error("epsilon",
+                          format("epsilon is %g; it must be finite and at least 0", d.epsilon));
   }
   if (!std::isfinite(d.scale)) {
     return argument_error("scale", format("scale is %g; it must be finite", d.scale));
@@ -229,17 +237,28 @@ Status check_numbers(const KernelDesc& d) {
 
 const char* kernel_name(KernelKind kind) {
   switch (kind) {
-    case KernelKind::layernorm: return "layernorm";
-    case KernelKind::rmsnorm: return "rmsnorm";
-    case KernelKind::gelu: return "gelu";
-    case KernelKind::swiglu: return "swiglu";
-    case KernelKind::geglu: return "geglu";
-    case KernelKind::squared_relu: return "squared_relu";
-    case KernelKind::dropout: return "dropout";
-    case KernelKind::softmax: return "softmax";
-    case KernelKind::core_attention: return "core_attention";
-    case KernelKind::fused_attention: return "fused_attention";
-    case KernelKind::up_projection: return "up_projection";
+    case KernelKind::layernorm:
+      return "layernorm";
+    case KernelKind::rmsnorm:
+      return "rmsnorm";
+    case KernelKind::gelu:
+      return "gelu";
+    case KernelKind::swiglu:
+      return "swiglu";
+    case KernelKind::geglu:
+      return "geglu";
+    case KernelKind::squared_relu:
+      return "squared_relu";
+    case KernelKind::dropout:
+      return "dropout";
+    case KernelKind::softmax:
+      return "softmax";
+    case KernelKind::core_attention:
+      return "core_attention";
+    case KernelKind::fused_attention:
+      return "fused_attention";
+    case KernelKind::up_projection:
+      return "up_projection";
   }
   return "unknown";
 }
@@ -247,8 +266,8 @@ const char* kernel_name(KernelKind kind) {
 Status check_kernel(const KernelDesc& desc, const KernelArgs& args) {
   const int index = static_cast<int>(desc.kind) - 1;
   if (index < 0 || index >= static_cast<int>(std::size(kCounts))) {
-    return argument_error("kernel", format("kernel is %d; built in are 1 to %zu", index + 1,
-                                           std::size(kCounts)));
+    return argument_error(
+        "kernel", format("kernel is %d; built in are 1 to %zu", index + 1, std::size(kCounts)));
   }
   RC_TRY(check_numbers(desc));
   const Counts& c = kCounts[index];
@@ -259,16 +278,22 @@ Status check_kernel(const KernelDesc& desc, const KernelArgs& args) {
   const Tensor& x = args.inputs[0];
   switch (desc.kind) {
     case KernelKind::layernorm:
-    case KernelKind::rmsnorm: return check_norm(args);
+    case KernelKind::rmsnorm:
+      return check_norm(args);
     case KernelKind::swiglu:
-    case KernelKind::geglu: return check_glu(args);
-    case KernelKind::softmax: return check_softmax(desc, args);
+    case KernelKind::geglu:
+      return check_glu(args);
+    case KernelKind::softmax:
+      return check_softmax(desc, args);
     case KernelKind::core_attention:
-    case KernelKind::fused_attention: return check_attention(desc, args);
-    case KernelKind::up_projection: return check_up_projection(args);
+    case KernelKind::fused_attention:
+      return check_attention(desc, args);
+    case KernelKind::up_projection:
+      return check_up_projection(args);
     case KernelKind::gelu:
     case KernelKind::squared_relu:
-    case KernelKind::dropout: break;
+    case KernelKind::dropout:
+      break;
   }
   return same_as("outputs", 0, args.outputs[0], x, x.cols());
 }

@@ -8,8 +8,9 @@ namespace {
 class Refusal : public ::testing::Test {
  protected:
   // Expects a refusal that blames `field` and says all of `words`.
-  void expect(const KernelDesc& d, std::vector<Tensor> in, std::vector<Tensor> params, std::vector<Tensor> out,
-              std::vector<Tensor> saved, const std::string& field, std::vector<std::string> words) {
+  void expect(const KernelDesc& d, std::vector<Tensor> in, std::vector<Tensor> params,
+              std::vector<Tensor> out, std::vector<Tensor> saved, const std::string& field,
+              std::vector<std::string> words) {
     const Status s = check_kernel(d, {in, params, out, saved});
     EXPECT_EQ(s.code(), RC_E_ARGUMENT);
     EXPECT_EQ(s.field(), field) << s.message();
@@ -19,7 +20,8 @@ class Refusal : public ::testing::Test {
     EXPECT_EQ(run(d, in, params, out, saved, {}, serial).code(), s.code());
   }
   SerialParallel serial;
-  HostTensor x{DType::f32, {4, 6}}, y{DType::f32, {4, 6}}, odd{DType::f32, {4, 5}}, h{DType::bf16, {4, 6}};
+  HostTensor x{DType::f32, {4, 6}}, y{DType::f32, {4, 6}}, odd{DType::f32, {4, 5}},
+      h{DType::bf16, {4, 6}};
 };
 
 TEST_F(Refusal, UnknownKindsAndBadNumbers) {
@@ -34,7 +36,8 @@ TEST_F(Refusal, UnknownKindsAndBadNumbers) {
 }
 
 TEST_F(Refusal, WrongNumbersOfTensors) {
-  expect({.kind = KernelKind::gelu}, {x, x}, {}, {y}, {}, "inputs", {"gelu takes 1 to 1 inputs, not 2"});
+  expect({.kind = KernelKind::gelu}, {x, x}, {}, {y}, {}, "inputs",
+         {"gelu takes 1 to 1 inputs, not 2"});
   expect({.kind = KernelKind::gelu}, {}, {}, {y}, {}, "inputs", {"not 0"});
   expect({.kind = KernelKind::gelu}, {x}, {x}, {y}, {}, "params", {"not 1"});
   expect({.kind = KernelKind::gelu}, {x}, {}, {}, {}, "outputs", {"not 0"});
@@ -54,7 +57,8 @@ TEST_F(Refusal, BadTensorsNameTheirValue) {
   expect({.kind = KernelKind::gelu}, {t}, {}, {y}, {}, "inputs[0]", {"-4", "at least 0"});
   t = x;
   t.dtype = DType::i64;
-  expect({.kind = KernelKind::gelu}, {t}, {}, {y}, {}, "inputs[0]", {"int64", "float32 and bfloat16"});
+  expect({.kind = KernelKind::gelu}, {t}, {}, {y}, {}, "inputs[0]",
+         {"int64", "float32 and bfloat16"});
   t = x;
   t.data = nullptr;
   expect({.kind = KernelKind::gelu}, {t}, {}, {y}, {}, "inputs[0]", {"24 elements", "no data"});
@@ -66,22 +70,27 @@ TEST_F(Refusal, BadTensorsNameTheirValue) {
 TEST_F(Refusal, ShapesAndDtypesThatDoNotMatch) {
   HostTensor six(DType::f32, {6}), four(DType::f32, {4}), half(DType::bf16, {6});
   expect({.kind = KernelKind::gelu}, {x}, {}, {odd}, {}, "outputs[0]", {"[4, 5]", "[4, 6]"});
-  expect({.kind = KernelKind::gelu}, {x}, {}, {h}, {}, "outputs[0]", {"bfloat16", "must be float32"});
+  expect({.kind = KernelKind::gelu}, {x}, {}, {h}, {}, "outputs[0]",
+         {"bfloat16", "must be float32"});
   expect({.kind = KernelKind::swiglu}, {odd}, {}, {y}, {}, "inputs[0]", {"5 is odd"});
   expect({.kind = KernelKind::swiglu}, {x}, {}, {y}, {}, "outputs[0]", {"[4, 6]", "[4, 3]"});
   expect({.kind = KernelKind::layernorm}, {x}, {four}, {y}, {}, "params[0]", {"[4]", "[6]"});
   expect({.kind = KernelKind::layernorm}, {x}, {six, half}, {y}, {}, "params[1]", {"bfloat16"});
   expect({.kind = KernelKind::layernorm}, {x}, {}, {y}, {six}, "saved[0]", {"[6]", "[4]"});
-  expect({.kind = KernelKind::up_projection}, {x}, {odd}, {y}, {}, "params[0]", {"[4, 5]", "[4, 6]"});
-  expect({.kind = KernelKind::up_projection}, {x}, {six}, {y}, {}, "params[0]", {"1 dimensions", "2"});
+  expect({.kind = KernelKind::up_projection}, {x}, {odd}, {y}, {}, "params[0]",
+         {"[4, 5]", "[4, 6]"});
+  expect({.kind = KernelKind::up_projection}, {x}, {six}, {y}, {}, "params[0]",
+         {"1 dimensions", "2"});
   KernelDesc causal{.kind = KernelKind::softmax, .causal = true};
   expect(causal, {six}, {}, {six}, {}, "inputs[0]", {"at least 2"});
 }
 
 TEST_F(Refusal, AttentionLimits) {
   const KernelDesc fused{.kind = KernelKind::fused_attention};
-  HostTensor q(DType::f32, {1, 4, 2, 8}), k3(DType::f32, {1, 3, 2, 8}), k2(DType::f32, {1, 2, 2, 8});
-  HostTensor v(DType::f32, {1, 2, 3, 8}), wide(DType::f32, {1, 4, 2, 520}), lse(DType::f32, {1, 4, 3});
+  HostTensor q(DType::f32, {1, 4, 2, 8}), k3(DType::f32, {1, 3, 2, 8}),
+      k2(DType::f32, {1, 2, 2, 8});
+  HostTensor v(DType::f32, {1, 2, 3, 8}), wide(DType::f32, {1, 4, 2, 520}),
+      lse(DType::f32, {1, 4, 3});
   expect(fused, {x, x, x}, {}, {y}, {}, "inputs[0]", {"2 dimensions", "4"});
   expect(fused, {q, k3, k3}, {}, {q}, {}, "inputs[1]", {"3 heads", "4"});
   expect(fused, {q, k2, v}, {}, {q}, {}, "inputs[2]", {"[1, 2, 3, 8]", "[1, 2, 2, 8]"});

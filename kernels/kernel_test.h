@@ -21,7 +21,8 @@ namespace rc {
 // first; both are filled with a pattern that intact() checks.
 class HostTensor {
  public:
-  HostTensor(DType dtype, std::initializer_list<int64_t> shape, int64_t row_gap = 0, int64_t shift = 0) {
+  HostTensor(DType dtype, std::initializer_list<int64_t> shape, int64_t row_gap = 0,
+             int64_t shift = 0) {
     view_.dtype = dtype;
     for (int64_t size : shape) view_.shape[view_.ndim++] = size;
     int64_t stride = 1;

@@ -1,21 +1,21 @@
 // kernels/kernels.h: what a built-in kernel is, what it takes, and how forward and replay run it.
 //
-// Layouts (R = product of all dimensions but the last, C = the last; leading dimensions may be any).
-// x, y, q, k, v, o and the tensors beside them have one dtype, float32 or bfloat16; statistics
-// (mean, rstd, lse) are float32. Arithmetic is float32 throughout. gamma, beta and bias are
-// contiguous and either of x's dtype or float32. The last dimension has stride 1; all outer
+// Layouts (R = product of all dimensions but the last, C = the last; leading dimensions may be
+// any). x, y, q, k, v, o and the tensors beside them have one dtype, float32 or bfloat16;
+// statistics (mean, rstd, lse) are float32. Arithmetic is float32 throughout. gamma, beta and bias
+// are contiguous and either of x's dtype or float32. The last dimension has stride 1; all outer
 // dimensions may be strided, except in mean, rstd and lse, which are contiguous.
 //
 //   kind            inputs                            params                outputs   saved
-//   layernorm       x[R,C]                            gamma[C], beta[C] *   y[R,C]    mean[R], rstd[R] *
-//   rmsnorm         x[R,C]                            gamma[C] *            y[R,C]    rstd[R] *
-//   gelu            x[R,C]                            -                     y[R,C]    -
+//   layernorm       x[R,C]                            gamma[C], beta[C] *   y[R,C]    mean[R],
+//   rstd[R] * rmsnorm         x[R,C]                            gamma[C] *            y[R,C]
+//   rstd[R] * gelu            x[R,C]                            -                     y[R,C]    -
 //   swiglu, geglu   gate[R,C], up[R,C]; or x[R,2C]    -                     y[R,C]    -
 //   squared_relu    x[R,C]                            -                     y[R,C]    -
 //   dropout         x[R,C]                            -                     y[R,C]    -
 //   softmax         x[R,C]                            -                     y[R,C]    -
-//   core_attention  q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  -                     o[B,H,S,E]  probs[B,H,S,T] *
-//   fused_attention q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  -                     o[B,H,S,E]  lse[B,H,S] *
+//   core_attention  q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  -                     o[B,H,S,E]
+//   probs[B,H,S,T] * fused_attention q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  - o[B,H,S,E]  lse[B,H,S] *
 //   up_projection   x[R,K]                            w[N,K], bias[N] *     y[R,N]    -
 //   (* may be left off at the end of its list. G divides H: query head h reads k/v head h / (H/G).)
 //
@@ -29,8 +29,8 @@
 // probabilities before dropout; dropout multiplies them by the Philox mask of arith/philox.h with
 // element index ((b H + h) S + s) T + t.
 //
-// Promise: results are bit-identical for any Parallel, any number of threads, any calling thread and
-// any floating-point mode of that thread, and from run to run, on one machine and one build; so
+// Promise: results are bit-identical for any Parallel, any number of threads, any calling thread
+// and any floating-point mode of that thread, and from run to run, on one machine and one build; so
 // replay equals forward. They may differ between machines with other vector units.
 #pragma once
 
@@ -63,9 +63,9 @@ const char* kernel_name(KernelKind kind);
 
 struct KernelDesc {
   KernelKind kind = KernelKind::layernorm;
-  float epsilon = 0;  // norms; 0 = 1e-5
-  float scale = 0;    // 0 = 1 for softmax, 1 / sqrt(D) for attention
-  float dropout = 0;  // dropout and attention; probability in [0, 1)
+  float epsilon = 0;                 // norms; 0 = 1e-5
+  float scale = 0;                   // 0 = 1 for softmax, 1 / sqrt(D) for attention
+  float dropout = 0;                 // dropout and attention; probability in [0, 1)
   bool causal = false;               // softmax and attention
   bool tanh_gelu = false;            // gelu and geglu
   bool zero_centered_gamma = false;  // norms: gamma is stored as gamma - 1

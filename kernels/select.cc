@@ -11,7 +11,9 @@ namespace {
 std::atomic<int64_t> cache_for_test{0};
 }
 
-void set_last_level_cache_for_test(int64_t bytes) { cache_for_test.store(bytes); }
+void set_last_level_cache_for_test(int64_t bytes) {
+  cache_for_test.store(bytes);
+}
 
 int64_t last_level_cache_bytes() {
   if (const int64_t forced = cache_for_test.load(std::memory_order_relaxed)) return forced;
@@ -28,12 +30,14 @@ int64_t last_level_cache_bytes() {
 StoreChoice select_store(int64_t output_bytes, int64_t row_bytes, int64_t cache_bytes) {
   // glibc's memcpy draws the line at 3/4 of the cache too.
   if (output_bytes < cache_bytes / 4 * 3) {
-    return {StoreKind::cached, "the output fits the last-level cache, where its reader will find it"};
+    return {StoreKind::cached,
+            "the output fits the last-level cache, where its reader will find it"};
   }
   if (row_bytes < 2048) {
     return {StoreKind::cached, "rows are too short: each would end in a partly written line"};
   }
-  return {StoreKind::streaming, "the output exceeds the cache; a streaming store saves reading its lines"};
+  return {StoreKind::streaming,
+          "the output exceeds the cache; a streaming store saves reading its lines"};
 }
 
 StoreChoice select_store(int64_t output_bytes, int64_t row_bytes) {
@@ -42,7 +46,8 @@ StoreChoice select_store(int64_t output_bytes, int64_t row_bytes) {
 
 GemmChoice select_gemm(bool asked, bool blas_built_in) {
   if (!asked) {
-    return {GemmKind::own, "own kernel: its bits do not depend on a BLAS's process-wide thread count"};
+    return {GemmKind::own,
+            "own kernel: its bits do not depend on a BLAS's process-wide thread count"};
   }
   if (!blas_built_in) return {GemmKind::own, "own kernel: this build has no BLAS"};
   return {GemmKind::blas, "BLAS, as asked, held to one thread while the panels run"};

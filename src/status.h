@@ -1,7 +1,8 @@
 // src/status.h: the result of every internal fallible call: a code, the offending field, a message.
 //
 // An OK status carries nothing and costs nothing; a failure carries one record on the heap.
-// No exception of ours is thrown; abi.cc turns a Status into rc_status plus this thread's last error.
+// No exception of ours is thrown; abi.cc turns a Status into rc_status plus this thread's last
+// error.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,13 @@ class [[nodiscard]] Status {
   int64_t native_code() const { return record_ ? record_->native_code : 0; }
   rc_domain native_domain() const { return record_ ? record_->domain : RC_DOMAIN_NONE; }
   // A note: success (> 0) that the caller should see, such as RC_PASS.
-  static Status note(rc_status positive) { Status s; s.code_ = positive; return s; }
-  // Puts the field into a larger one: "slot" in "items[3]" is "items[3].slot". Only failures pay for it.
+  static Status note(rc_status positive) {
+    Status s;
+    s.code_ = positive;
+    return s;
+  }
+  // Puts the field into a larger one: "slot" in "items[3]" is "items[3].slot". Only failures pay
+  // for it.
   Status&& inside(const std::string& outer) &&;
   Status&& with_native(rc_domain domain, int64_t code) &&;
 
@@ -44,7 +50,9 @@ class [[nodiscard]] Status {
   std::unique_ptr<Record> record_;
 };
 
-inline Status ok_status() { return Status(); }
+inline Status ok_status() {
+  return Status();
+}
 Status argument_error(std::string field, std::string message);
 // printf into std::string, for messages with values and limits.
 [[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
@@ -52,8 +60,8 @@ Status argument_error(std::string field, std::string message);
 }  // namespace rc
 
 // Leaves the enclosing function with a failure; notes and success go on.
-#define RC_TRY(expression)                     \
-  do {                                         \
-    ::rc::Status rc_try_status = (expression); \
+#define RC_TRY(expression)                         \
+  do {                                             \
+    ::rc::Status rc_try_status = (expression);     \
     if (!rc_try_status.ok()) return rc_try_status; \
   } while (0)

@@ -1,4 +1,5 @@
-/* abi_tests/loading/linked.c: a linked program forks, and releases its handles after main has returned.
+/* abi_tests/loading/linked.c: a linked program forks, and releases its handles after main has
+ * returned.
  *
  * usage: linked fork | linked exit */
 #include <rcore/rcore.h>
@@ -9,13 +10,13 @@
 #include <unistd.h>
 
 static int failures = 0;
-#define EXPECT(condition)                              \
-  do {                                                 \
-    if (!(condition)) {                                \
-      printf("line %d: %s\n", __LINE__, #condition);   \
-      fflush(stdout);                                  \
-      ++failures;                                      \
-    }                                                  \
+#define EXPECT(condition)                            \
+  do {                                               \
+    if (!(condition)) {                              \
+      printf("line %d: %s\n", __LINE__, #condition); \
+      fflush(stdout);                                \
+      ++failures;                                    \
+    }                                                \
   } while (0)
 
 static rc_context* context = NULL;
@@ -25,7 +26,9 @@ static rc_step* step = NULL;
 static rc_fence* fence = NULL;
 static int destroyed = 0;
 
-static void RC_CALL count(void* p) { ++*(int*)p; }
+static void RC_CALL count(void* p) {
+  ++*(int*)p;
+}
 static rc_status RC_CALL replay(const rc_replay_args* args) {
   (void)args;
   return RC_OK;

@@ -1,7 +1,8 @@
-/* abi_tests/loading/loading.c: the library survives every way in which a host process loads, leaves and forks it.
+/* abi_tests/loading/loading.c: the library survives every way in which a host process loads, leaves
+ * and forks it.
  *
- * usage: loading CASE LIBRARY SYMBOLS. Linked against nothing of rcore: everything comes through dlopen, but for the
- * cases in linked.c. */
+ * usage: loading CASE LIBRARY SYMBOLS. Linked against nothing of rcore: everything comes through
+ * dlopen, but for the cases in linked.c. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <dlpack/dlpack.h>
@@ -14,12 +15,12 @@
 #include <unistd.h>
 
 static int failures = 0;
-#define EXPECT(condition)                              \
-  do {                                                 \
-    if (!(condition)) {                                \
-      printf("line %d: %s\n", __LINE__, #condition);   \
-      ++failures;                                      \
-    }                                                  \
+#define EXPECT(condition)                            \
+  do {                                               \
+    if (!(condition)) {                              \
+      printf("line %d: %s\n", __LINE__, #condition); \
+      ++failures;                                    \
+    }                                                \
   } while (0)
 
 /* Declares a pointer to an rc_* function and finds it in the library `from`. */
@@ -36,8 +37,8 @@ static void* load(const char* path, int mode) {
 
 /* rc_get_proc is the same as dlsym for every exported name, in every mode of loading. */
 static void modes(const char* path, const char* symbols) {
-  static const int flags[4] = {RTLD_NOW | RTLD_LOCAL, RTLD_LAZY | RTLD_LOCAL, RTLD_NOW | RTLD_GLOBAL,
-                               RTLD_LAZY | RTLD_GLOBAL};
+  static const int flags[4] = {RTLD_NOW | RTLD_LOCAL, RTLD_LAZY | RTLD_LOCAL,
+                               RTLD_NOW | RTLD_GLOBAL, RTLD_LAZY | RTLD_GLOBAL};
   for (int i = 0; i < 4; ++i) {
     void* library = load(path, flags[i]);
     FROM(library, rc_get_proc);
@@ -92,9 +93,12 @@ static void twice(const char* path) {
 }
 
 static int released = 0;
-static void RC_CALL count_release(void* user) { ++*(int*)user; }
+static void RC_CALL count_release(void* user) {
+  ++*(int*)user;
+}
 
-/* A tensor that outlives the library's handle: another framework calls its deleter whenever it likes. */
+/* A tensor that outlives the library's handle: another framework calls its deleter whenever it
+ * likes. */
 static void deleter_after_close(const char* path) {
   void* library = load(path, RTLD_NOW | RTLD_LOCAL);
   FROM(library, rc_tensor_wrap);
@@ -131,7 +135,8 @@ static void two_copies(const char* path) {
   EXPECT(in != NULL && out != NULL);
   if (in == NULL || out == NULL) return;
   char block[65536];
-  for (size_t n; (n = fread(block, 1, sizeof block, in)) > 0;) EXPECT(fwrite(block, 1, n, out) == n);
+  for (size_t n; (n = fread(block, 1, sizeof block, in)) > 0;)
+    EXPECT(fwrite(block, 1, n, out) == n);
   fclose(in);
   fclose(out);
   void* a = load(path, RTLD_NOW | RTLD_GLOBAL);
@@ -150,8 +155,10 @@ static void two_copies(const char* path) {
   rc_error_info info = rc_error_info_init();
   EXPECT(p_rc_error_last(&info) == RC_OK);
   EXPECT(b_error_last(&info) == RC_PASS); /* the failure belongs to the other copy */
-  __typeof__(&rc_context_release) a_release = (__typeof__(&rc_context_release))dlsym(a, "rc_context_release");
-  __typeof__(&rc_context_release) b_release = (__typeof__(&rc_context_release))dlsym(b, "rc_context_release");
+  __typeof__(&rc_context_release) a_release =
+      (__typeof__(&rc_context_release))dlsym(a, "rc_context_release");
+  __typeof__(&rc_context_release) b_release =
+      (__typeof__(&rc_context_release))dlsym(b, "rc_context_release");
   a_release(in_a);
   b_release(in_b);
 }
@@ -204,13 +211,20 @@ static void no_driver(const char* path) {
 int main(int argc, char** argv) {
   if (argc < 4) return 2;
   const char *name = argv[1], *path = argv[2];
-  if (strcmp(name, "modes") == 0) modes(path, argv[3]);
-  else if (strcmp(name, "twice") == 0) twice(path);
-  else if (strcmp(name, "deleter_after_close") == 0) deleter_after_close(path);
-  else if (strcmp(name, "two_copies") == 0) two_copies(path);
-  else if (strcmp(name, "thread_end_after_close") == 0) thread_end_after_close(path);
-  else if (strcmp(name, "no_driver") == 0) no_driver(path);
-  else return 2;
+  if (strcmp(name, "modes") == 0)
+    modes(path, argv[3]);
+  else if (strcmp(name, "twice") == 0)
+    twice(path);
+  else if (strcmp(name, "deleter_after_close") == 0)
+    deleter_after_close(path);
+  else if (strcmp(name, "two_copies") == 0)
+    two_copies(path);
+  else if (strcmp(name, "thread_end_after_close") == 0)
+    thread_end_after_close(path);
+  else if (strcmp(name, "no_driver") == 0)
+    no_driver(path);
+  else
+    return 2;
   printf("%s: %d expectations failed\n", name, failures);
   return failures;
 }

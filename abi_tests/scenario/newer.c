@@ -1,17 +1,19 @@
-/* abi_tests/scenario/newer.c: a consumer built with a newer header runs on this library, and is told what it cannot have.
+/* abi_tests/scenario/newer.c: a consumer built with a newer header runs on this library, and is
+ * told what it cannot have.
  *
- * The header is made by header/versions.py: every extensible struct has one more field, `newer_field`. */
+ * The header is made by header/versions.py: every extensible struct has one more field,
+ * `newer_field`. */
 #include <rcore/rcore.h>
 #include <stdio.h>
 #include <string.h>
 
 static int failures = 0;
-#define EXPECT(condition)                                   \
-  do {                                                      \
-    if (!(condition)) {                                     \
-      printf("line %d: %s\n", __LINE__, #condition);        \
-      ++failures;                                           \
-    }                                                       \
+#define EXPECT(condition)                            \
+  do {                                               \
+    if (!(condition)) {                              \
+      printf("line %d: %s\n", __LINE__, #condition); \
+      ++failures;                                    \
+    }                                                \
   } while (0)
 
 /* The message names both sizes and the library, so that the user knows which side to upgrade. */

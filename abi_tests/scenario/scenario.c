@@ -1,7 +1,9 @@
-/* abi_tests/scenario/scenario.c: one training step through the C ABI, in the common subset of C99 and C++11.
+/* abi_tests/scenario/scenario.c: one training step through the C ABI, in the common subset of C99
+ * and C++11.
  *
- * Compiled as C99, C11, C++11 and C++20 with today's header, and with an older and a newer one (header/versions.py).
- * Every expectation is counted; the program exits with the number of those that failed. */
+ * Compiled as C99, C11, C++11 and C++20 with today's header, and with an older and a newer one
+ * (header/versions.py). Every expectation is counted; the program exits with the number of those
+ * that failed. */
 #include <rcore/rcore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +20,8 @@ static void expect(int good, const char* what, int line) {
   if (!good) {
     rc_error_info info = rc_error_info_init();
     const rc_status status = rc_error_last(&info);
-    printf("line %d: %s\n  last error: %d %s %s: %s\n", line, what, (int)status, info.call, info.field, info.message);
+    printf("line %d: %s\n  last error: %d %s %s: %s\n", line, what, (int)status, info.call,
+           info.field, info.message);
     ++failures;
   }
 }
@@ -87,9 +90,15 @@ static rc_status RC_CALL replay(const rc_replay_args* args) {
   return compute(args->region);
 }
 
-static void RC_CALL module_gone(void* p) { ++((module_state*)p)->destroyed; }
-static void RC_CALL region_gone(void* p) { ++((region_state*)p)->destroyed; }
-static void RC_CALL side_gone(void* p) { ++((side*)p)->destroyed; }
+static void RC_CALL module_gone(void* p) {
+  ++((module_state*)p)->destroyed;
+}
+static void RC_CALL region_gone(void* p) {
+  ++((region_state*)p)->destroyed;
+}
+static void RC_CALL side_gone(void* p) {
+  ++((side*)p)->destroyed;
+}
 static void RC_CALL side_drop(void* p, void* token) {
   ++((side*)p)->drops;
   free(token);
@@ -101,14 +110,15 @@ static rc_status side_token(side* s, void** token) {
   *token = copy;
   return RC_OK;
 }
-static rc_status RC_CALL side_capture(void* p, rc_context* context, rc_region* region, void* region_data, rc_stream stream,
-                                      void** token) {
+static rc_status RC_CALL side_capture(void* p, rc_context* context, rc_region* region,
+                                      void* region_data, rc_stream stream, void** token) {
   (void)context, (void)region, (void)region_data, (void)stream;
   ++((side*)p)->captures;
   return side_token((side*)p, token);
 }
-static rc_status RC_CALL side_swap(void* p, rc_context* context, rc_region* region, void* region_data, rc_stream stream,
-                                   void* install, void** previous) {
+static rc_status RC_CALL side_swap(void* p, rc_context* context, rc_region* region,
+                                   void* region_data, rc_stream stream, void* install,
+                                   void** previous) {
   side* s = (side*)p;
   rc_status status = side_token(s, previous);
   (void)context, (void)region, (void)region_data, (void)stream;
@@ -236,7 +246,9 @@ static void run_region(rc_context* context, rc_module* module, rc_step* step, mo
   free(expected);
 }
 
-static void released(void* p) { ++*(int*)p; }
+static void released(void* p) {
+  ++*(int*)p;
+}
 
 static void tensors_and_errors(rc_context* context) {
   float data[ELEMENTS / 64];
@@ -318,7 +330,7 @@ int main(void) {
   EXPECT(state.destroyed == 1 && state.replays == 3);
   EXPECT(rng.destroyed == 1 && rng.captures == 3 && rng.swaps == 6);
   EXPECT(rng.drops == rng.captures + rng.swaps);
-  printf("%s: sizeof(rc_tensor_spec) = %u, %d expectations failed\n", failures == 0 ? "good" : "BAD",
-         (unsigned)sizeof(rc_tensor_spec), failures);
+  printf("%s: sizeof(rc_tensor_spec) = %u, %d expectations failed\n",
+         failures == 0 ? "good" : "BAD", (unsigned)sizeof(rc_tensor_spec), failures);
   return failures;
 }

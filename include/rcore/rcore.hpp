@@ -318,7 +318,7 @@ inline rc_parallel table_of(parallel* hook) noexcept {
   t.user_data = hook;
   t.destroy = &destroy<parallel>;
   t.width = hook->width;
-  t.run = [](void* self, std::int64_t n, void(RC_CALL * task)(void*, std::int64_t),
+  t.run = [](void* self, std::int64_t n, void(RC_CALL* task)(void*, std::int64_t),
              void* argument) noexcept {
     static_cast<parallel*>(self)->run(n, [task, argument](std::int64_t i) { task(argument, i); });
   };

@@ -34,8 +34,9 @@ RC_HD typename M::V silu_of(typename M::V x) {
   return M::div(x, M::add(M::set(1.0f), e));
 }
 
-// GELU by the tanh formula, 0.5 x (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks and
-// Gimpel, arXiv 1606.08415), computed as x / (1 + e^-2u): one exp, and no cancellation in the tail.
+// GELU by the tanh formula, 0.5 x (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks
+// and Gimpel, arXiv 1606.08415), computed as x / (1 + e^-2u): one exp, and no cancellation in the
+// tail.
 template <class M>
 RC_HD typename M::V gelu_tanh_of(typename M::V x) {
   using V = typename M::V;
@@ -44,10 +45,10 @@ RC_HD typename M::V gelu_tanh_of(typename M::V x) {
   return M::div(x, M::add(M::set(1.0f), exp_of<M>(M::mul(x, inner))));
 }
 
-// Exact GELU, x Phi(x) = max(x, 0) - |x| Q(|x|) with Q(a) = erfc(a / sqrt 2) / 2. The substitution is
-// of Shepherd and Laframboise (Math. Comp. 36, 1981): Q(a) e^(a^2/2) is a polynomial in
-// t = (a - k) / (a + k); here k = 3, degree 9, relative error 5.6e-7 on [0, 14]. Absolute error below
-// 1.2e-7 (1 + |x|); relative error in the negative tail below 5e-6, where 1 + erf would lose all.
+// Exact GELU, x Phi(x) = max(x, 0) - |x| Q(|x|) with Q(a) = erfc(a / sqrt 2) / 2. The substitution
+// is of Shepherd and Laframboise (Math. Comp. 36, 1981): Q(a) e^(a^2/2) is a polynomial in t = (a -
+// k) / (a + k); here k = 3, degree 9, relative error 5.6e-7 on [0, 14]. Absolute error below 1.2e-7
+// (1 + |x|); relative error in the negative tail below 5e-6, where 1 + erf would lose all.
 template <class M>
 RC_HD typename M::V gelu_erf_of(typename M::V x) {
   using V = typename M::V;

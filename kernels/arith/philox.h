@@ -5,7 +5,8 @@
 // The element-to-counter map of every kernel with dropout. Let i be the index of an element in the
 // row-major order of the logical shape (strides do not matter; attention: [batch, heads, q, k]).
 //   counter = {lo32(offset + i / 4), hi32(offset + i / 4), 0, 0},  key = {lo32(seed), hi32(seed)}
-//   the element uses word i % 4 of the counter's four words, and is kept if word >= keep_threshold(p).
+//   the element uses word i % 4 of the counter's four words, and is kept if word >=
+//   keep_threshold(p).
 // A mask is thus a function of {seed, offset, i, p} and is never stored. One use of n elements
 // consumes ceil(n / 4) counters: the next use takes its offset behind them.
 #pragma once
@@ -56,7 +57,9 @@ RC_HD uint32_t keep_threshold(float p) {
   return t >= 4294967295.0 ? 4294967295u : static_cast<uint32_t>(t);
 }
 
-RC_HD float keep_scale(float p) { return 1.0f / (1.0f - p); }
+RC_HD float keep_scale(float p) {
+  return 1.0f / (1.0f - p);
+}
 
 // What a kernel needs to drop: element i becomes word(i) >= threshold ? x * scale : 0.
 struct DropoutRule {
@@ -69,6 +72,8 @@ RC_HD DropoutRule dropout_rule(PhiloxRecord record, float p) {
   return {record, keep_threshold(p), keep_scale(p)};
 }
 
-RC_HD uint64_t philox_counters(uint64_t elements) { return (elements + 3) / 4; }
+RC_HD uint64_t philox_counters(uint64_t elements) {
+  return (elements + 3) / 4;
+}
 
 }  // namespace rc

@@ -20,7 +20,8 @@ void expect_words(PhiloxWords counter, uint32_t key0, uint32_t key1, PhiloxWords
 // The known-answer vectors of Random123 (kat_vectors, philox4x32 10).
 TEST(Philox, GivesThePublishedVectors) {
   expect_words({{0, 0, 0, 0}}, 0, 0, {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}});
-  expect_words({{~0u, ~0u, ~0u, ~0u}}, ~0u, ~0u, {{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}});
+  expect_words({{~0u, ~0u, ~0u, ~0u}}, ~0u, ~0u,
+               {{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}});
   expect_words({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, 0xa4093822, 0x299f31d0,
                {{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}});
 }
@@ -29,7 +30,8 @@ TEST(Philox, MapsElementsToWordsOfConsecutiveCounters) {
   const PhiloxRecord r{0x1234567890abcdefull, 0xfffffffeull};
   for (uint64_t i = 0; i < 16; ++i) {
     const uint64_t c = r.offset + i / 4;  // passes 2^32: the carry goes to the second word
-    const PhiloxWords w = philox_4x32_10({{uint32_t(c), uint32_t(c >> 32), 0, 0}}, 0x90abcdef, 0x12345678);
+    const PhiloxWords w =
+        philox_4x32_10({{uint32_t(c), uint32_t(c >> 32), 0, 0}}, 0x90abcdef, 0x12345678);
     EXPECT_EQ(philox_word(r, i), w.w[i % 4]) << i;
   }
 }
@@ -59,7 +61,8 @@ TEST(Formulas, KeepTheirStatedErrorsAsScalars) {
   double exp_error = 0, erf_error = 0, tail_error = 0, tanh_error = 0;
   for (double x = -87; x < 88; x += 0.00137) {
     const float f = static_cast<float>(x);
-    exp_error = std::max(exp_error, std::fabs(scalar::exp_of<ScalarMath>(f) / std::exp(double{f}) - 1));
+    exp_error =
+        std::max(exp_error, std::fabs(scalar::exp_of<ScalarMath>(f) / std::exp(double{f}) - 1));
   }
   for (double x = -12; x < 12; x += 0.000173) {
     const float f = static_cast<float>(x);
@@ -69,7 +72,8 @@ TEST(Formulas, KeepTheirStatedErrorsAsScalars) {
     if (d < 0) tail_error = std::max(tail_error, std::fabs(got / want - 1));
     const double u = std::sqrt(2 / M_PI) * (d + 0.044715 * d * d * d);
     const double want_tanh = d / (1 + std::exp(-2 * u));
-    tanh_error = std::max(tanh_error, std::fabs(scalar::gelu_tanh_of<ScalarMath>(f) - want_tanh) / (1 + std::fabs(d)));
+    tanh_error = std::max(tanh_error, std::fabs(scalar::gelu_tanh_of<ScalarMath>(f) - want_tanh) /
+                                          (1 + std::fabs(d)));
   }
   EXPECT_LT(exp_error, 1.3e-7);
   EXPECT_LT(erf_error, 1.2e-7);

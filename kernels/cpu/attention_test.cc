@@ -32,7 +32,8 @@ Reference reference(const Shape& s, const HostTensor& q, const HostTensor& k, co
     std::vector<double> score(static_cast<size_t>(seen));
     double max = -1e300, sum = 0;
     for (int64_t j = 0; j < seen; ++j) {
-      for (int64_t d = 0; d < s.D; ++d) score[j] += double(q.get(row * s.D + d)) * k.get((kv + j) * s.D + d);
+      for (int64_t d = 0; d < s.D; ++d)
+        score[j] += double(q.get(row * s.D + d)) * k.get((kv + j) * s.D + d);
       score[j] *= scale;
       max = std::max(max, score[j]);
     }
@@ -42,7 +43,8 @@ Reference reference(const Shape& s, const HostTensor& q, const HostTensor& k, co
       double p = std::exp(score[j] - max) / sum;
       out.probs[row * s.T + j] = p;
       if (s.dropout > 0) {
-        const bool kept = philox_word(kRecord, uint64_t(row * s.T + j)) >= keep_threshold(s.dropout);
+        const bool kept =
+            philox_word(kRecord, uint64_t(row * s.T + j)) >= keep_threshold(s.dropout);
         p = kept ? p * keep_scale(s.dropout) : 0;
       }
       for (int64_t e = 0; e < s.E; ++e) out.o[row * s.E + e] += p * v.get((kv + j) * s.E + e);
@@ -52,8 +54,10 @@ Reference reference(const Shape& s, const HostTensor& q, const HostTensor& k, co
 }
 
 void check_attention(const Shape& s, DType t) {
-  HostTensor q(t, {s.B, s.H, s.S, s.D}, 1, 1), k(t, {s.B, s.G, s.T, s.D}, 3), v(t, {s.B, s.G, s.T, s.E}, 2, 5);
-  HostTensor o(t, {s.B, s.H, s.S, s.E}, 4, 1), of(t, {s.B, s.H, s.S, s.E}), probs(t, {s.B, s.H, s.S, s.T}, 1);
+  HostTensor q(t, {s.B, s.H, s.S, s.D}, 1, 1), k(t, {s.B, s.G, s.T, s.D}, 3),
+      v(t, {s.B, s.G, s.T, s.E}, 2, 5);
+  HostTensor o(t, {s.B, s.H, s.S, s.E}, 4, 1), of(t, {s.B, s.H, s.S, s.E}),
+      probs(t, {s.B, s.H, s.S, s.T}, 1);
   HostTensor o2(t, {s.B, s.H, s.S, s.E}), lse(DType::f32, {s.B, s.H, s.S});
   q.fill(1, -2, 2);
   k.fill(2, -2, 2);
@@ -70,10 +74,13 @@ void check_attention(const Shape& s, DType t) {
   // weights times values of at most 2 sum to at most 2 / (1 - p).
   const double tolerance = 1e-5 / (1 - s.dropout);
   for (int64_t i = 0; i < o.size(); ++i) {
-    ASSERT_TRUE(close(t, o.get(i), want.o[i], tolerance, 1e-5)) << i << " " << o.get(i) << " " << want.o[i];
-    ASSERT_TRUE(close(t, of.get(i), want.o[i], tolerance, 1e-5)) << i << " " << of.get(i) << " " << want.o[i];
+    ASSERT_TRUE(close(t, o.get(i), want.o[i], tolerance, 1e-5))
+        << i << " " << o.get(i) << " " << want.o[i];
+    ASSERT_TRUE(close(t, of.get(i), want.o[i], tolerance, 1e-5))
+        << i << " " << of.get(i) << " " << want.o[i];
   }
-  for (int64_t i = 0; i < probs.size(); ++i) ASSERT_TRUE(close(t, probs.get(i), want.probs[i], 1e-6, 2e-5)) << i;
+  for (int64_t i = 0; i < probs.size(); ++i)
+    ASSERT_TRUE(close(t, probs.get(i), want.probs[i], 1e-6, 2e-5)) << i;
   for (int64_t i = 0; i < lse.size(); ++i) {
     if (std::isinf(want.lse[i])) {
       ASSERT_EQ(lse.get(i), -std::numeric_limits<float>::infinity());
@@ -106,7 +113,8 @@ TEST(Attention, TilesJoinWithoutASeam) {
 }
 
 TEST(Attention, LargeScoresDoNotOverflow) {
-  HostTensor q(DType::f32, {1, 1, 1, 1}), k(DType::f32, {1, 1, 200, 1}), v(DType::f32, {1, 1, 200, 1});
+  HostTensor q(DType::f32, {1, 1, 1, 1}), k(DType::f32, {1, 1, 200, 1}),
+      v(DType::f32, {1, 1, 200, 1});
   HostTensor o(DType::f32, {1, 1, 1, 1});
   q.set(0, 1);
   for (int64_t i = 0; i < 200; ++i) {

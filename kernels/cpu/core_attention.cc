@@ -17,7 +17,8 @@ namespace HWY_NAMESPACE {
 
 // scores[rows, stride] = q k^T for all keys that any row of the tile sees.
 template <class IO>
-HWY_INLINE void all_scores(const cpu::AttentionTile& t, int64_t seen, float* scores, int64_t stride) {
+HWY_INLINE void all_scores(const cpu::AttentionTile& t, int64_t seen, float* scores,
+                           int64_t stride) {
   using T = typename IO::T;
   const int64_t D = t.q->shape[3], lda = D + kStridePad;
   float* q = cpu::scratch<1>(pad_to(cpu::kPlainQueries, kRowPad) * lda);
@@ -25,7 +26,8 @@ HWY_INLINE void all_scores(const cpu::AttentionTile& t, int64_t seen, float* sco
   pack_a<IO>(static_cast<const T*>(t.q->data) + t.q_at(t.row), t.q->stride[2], t.rows, D, q, lda);
   for (int64_t k0 = 0; k0 < seen; k0 += cpu::kKeyTile) {
     const int64_t keys = std::min(cpu::kKeyTile, seen - k0);
-    pack_b_transposed<IO>(static_cast<const T*>(t.k->data) + t.k_at(k0), t.k->stride[2], D, keys, k);
+    pack_b_transposed<IO>(static_cast<const T*>(t.k->data) + t.k_at(k0), t.k->stride[2], D, keys,
+                          k);
     multiply_tile(q, lda, k, t.rows, keys, D, scores + k0, stride, false);
   }
 }
@@ -39,7 +41,8 @@ HWY_INLINE void probabilities(float* row, int64_t seen, int64_t n, float scale) 
 }
 
 template <class IO>
-HWY_INLINE void weighted_values(const cpu::AttentionTile& t, int64_t seen, const float* p, int64_t stride) {
+HWY_INLINE void weighted_values(const cpu::AttentionTile& t, int64_t seen, const float* p,
+                                int64_t stride) {
   using T = typename IO::T;
   const int64_t E = t.v->shape[3], ldc = pad_to(E, panel_cols());
   float* v = cpu::scratch<1>(cpu::kKeyTile * ldc);
@@ -82,8 +85,12 @@ void core_attention_tile(const cpu::AttentionTile& t) {
   }
 }
 
-void core_attention_f32(const cpu::AttentionTile& t) { core_attention_tile<F32>(t); }
-void core_attention_bf16(const cpu::AttentionTile& t) { core_attention_tile<BF16>(t); }
+void core_attention_f32(const cpu::AttentionTile& t) {
+  core_attention_tile<F32>(t);
+}
+void core_attention_bf16(const cpu::AttentionTile& t) {
+  core_attention_tile<BF16>(t);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

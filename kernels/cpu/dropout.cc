@@ -14,8 +14,9 @@ namespace HWY_NAMESPACE {
 
 // Any first element, through a small buffer of words.
 template <class IO>
-HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int64_t n, int64_t first,
-                                 const PhiloxVectors& philox, VU threshold, VF scale) {
+HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int64_t n,
+                                 int64_t first, const PhiloxVectors& philox, VU threshold,
+                                 VF scale) {
   constexpr int64_t kWords = 512;
   HWY_ALIGN uint32_t words[kWords + HWY_MAX_BYTES];
   const int64_t N = lanes();
@@ -28,7 +29,8 @@ HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int
       VU w0 = hn::LoadU(DU(), w + i), w1 = hn::LoadU(DU(), w + i + N);
       IO::order(w0, w1);
       load2_part<IO>(x + done + i, k, x0, x1);
-      store2_part<IO>(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + done + i, k);
+      store2_part<IO>(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + done + i,
+                      k);
     }
   }
 }
@@ -67,8 +69,12 @@ void dropout_slice(const cpu::Slice& s) {
   dropout_buffered<IO>(x + i, y + i, s.n - i, s.first + i, philox, threshold, scale);
 }
 
-void dropout_f32(const cpu::Slice& s) { dropout_slice<F32>(s); }
-void dropout_bf16(const cpu::Slice& s) { dropout_slice<BF16>(s); }
+void dropout_f32(const cpu::Slice& s) {
+  dropout_slice<F32>(s);
+}
+void dropout_bf16(const cpu::Slice& s) {
+  dropout_slice<BF16>(s);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

@@ -5,12 +5,18 @@
 namespace rc {
 namespace {
 
-double phi_gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
+double phi_gelu(double x) {
+  return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+}
 double tanh_gelu(double x) {
   return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
-double silu(double x) { return x / (1 + std::exp(-x)); }
-double relu2(double x) { return x > 0 ? x * x : 0; }
+double silu(double x) {
+  return x / (1 + std::exp(-x));
+}
+double relu2(double x) {
+  return x > 0 ? x * x : 0;
+}
 
 struct Case {
   KernelKind kind;
@@ -19,9 +25,9 @@ struct Case {
   double (*reference)(double);
 };
 const Case kCases[] = {
-    {KernelKind::gelu, false, false, phi_gelu},  {KernelKind::gelu, true, false, tanh_gelu},
+    {KernelKind::gelu, false, false, phi_gelu},      {KernelKind::gelu, true, false, tanh_gelu},
     {KernelKind::squared_relu, false, false, relu2}, {KernelKind::swiglu, false, true, silu},
-    {KernelKind::geglu, false, true, phi_gelu},  {KernelKind::geglu, true, true, tanh_gelu},
+    {KernelKind::geglu, false, true, phi_gelu},      {KernelKind::geglu, true, true, tanh_gelu},
 };
 
 KernelDesc desc_of(const Case& c) {
@@ -31,7 +37,8 @@ KernelDesc desc_of(const Case& c) {
   return d;
 }
 
-void check_shape(const Case& c, DType dtype, int64_t rows, int64_t cols, int64_t gap, int64_t shift) {
+void check_shape(const Case& c, DType dtype, int64_t rows, int64_t cols, int64_t gap,
+                 int64_t shift) {
   HostTensor x(dtype, {rows, cols}, gap, shift), up(dtype, {rows, cols}, gap, shift + 1);
   HostTensor y(dtype, {rows, cols}, gap * 2, shift);
   x.fill(1, -9, 9);
@@ -63,7 +70,8 @@ TEST(Activations, MatchFloat64OnAllShapesAndLevels) {
 
 TEST(Activations, PackedGateAndUpEqualSeparateOnes) {
   for (DType t : kDTypes) {
-    HostTensor packed(t, {9, 2 * 37}, 3), gate(t, {9, 37}), up(t, {9, 37}), a(t, {9, 37}), b(t, {9, 37});
+    HostTensor packed(t, {9, 2 * 37}, 3), gate(t, {9, 37}), up(t, {9, 37}), a(t, {9, 37}),
+        b(t, {9, 37});
     packed.fill(5);
     for (int64_t r = 0; r < 9; ++r) {
       for (int64_t c = 0; c < 37; ++c) {
@@ -102,7 +110,8 @@ TEST(Activations, BitsDoNotDependOnThreadsPlaceOrAliasing) {
   }
 }
 
-// Outputs beyond 3/4 of the last-level cache are written past it; here the cache is said to be tiny.
+// Outputs beyond 3/4 of the last-level cache are written past it; here the cache is said to be
+// tiny.
 TEST(Activations, StreamingStoresGiveTheSameBits) {
   for_each_level([] {
     ThreadPool two(2);
@@ -152,7 +161,11 @@ TEST(Dropout, FollowsTheDocumentedMapForAnyLayout) {
     const PhiloxRecord record{0xdeadbeef12345678ull, 0xfffffff0ull};
     const float p = 0.3f;
     for (DType t : kDTypes) {
-      for (auto [rows, cols, gap] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 0}, {1, 1999, 0}, {13, 37, 3}, {4, 128, 0}, {3, 0, 0}}) {
+      for (auto [rows, cols, gap] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 0},
+                                     {1, 1999, 0},
+                                     {13, 37, 3},
+                                     {4, 128, 0},
+                                     {3, 0, 0}}) {
         HostTensor x(t, {rows, cols}, gap, 1), y(t, {rows, cols}, gap + 1);
         x.fill(4, 1, 2);
         SerialParallel serial;

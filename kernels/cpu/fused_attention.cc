@@ -1,7 +1,8 @@
 // kernels/cpu/fused_attention.cc: attention by tiles of keys with a running softmax; saves lse.
 //
-// Source: Dao et al., "FlashAttention", arXiv 2205.14135, algorithm 1, with queries in the outer loop
-// and the division at the end as in arXiv 2307.08691. Memory is one tile, whatever the sequence.
+// Source: Dao et al., "FlashAttention", arXiv 2205.14135, algorithm 1, with queries in the outer
+// loop and the division at the end as in arXiv 2307.08691. Memory is one tile, whatever the
+// sequence.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -92,7 +93,8 @@ void fused_attention_tile(const cpu::AttentionTile& t) {
   const int64_t all_seen = t.seen(t.row + t.rows - 1);
   for (int64_t k0 = 0; k0 < all_seen; k0 += cpu::kKeyTile) {
     const int64_t keys = std::min(cpu::kKeyTile, all_seen - k0);
-    pack_b_transposed<IO>(static_cast<const T*>(t.k->data) + t.k_at(k0), t.k->stride[2], D, keys, kv);
+    pack_b_transposed<IO>(static_cast<const T*>(t.k->data) + t.k_at(k0), t.k->stride[2], D, keys,
+                          kv);
     multiply_tile(q, lda, kv, t.rows, keys, D, scores, lds, false);
     for (int64_t r = 0; r < t.rows; ++r) {
       const int64_t seen = std::clamp<int64_t>(t.seen(t.row + r) - k0, 0, keys);
@@ -107,8 +109,12 @@ void fused_attention_tile(const cpu::AttentionTile& t) {
   finish<IO>(t, state);
 }
 
-void fused_attention_f32(const cpu::AttentionTile& t) { fused_attention_tile<F32>(t); }
-void fused_attention_bf16(const cpu::AttentionTile& t) { fused_attention_tile<BF16>(t); }
+void fused_attention_f32(const cpu::AttentionTile& t) {
+  fused_attention_tile<F32>(t);
+}
+void fused_attention_bf16(const cpu::AttentionTile& t) {
+  fused_attention_tile<BF16>(t);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

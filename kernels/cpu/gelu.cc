@@ -26,10 +26,18 @@ void gelu_slice(const cpu::Slice& s) {
   map_vectors<IO>(x, x, static_cast<T*>(s.out), s.n, s.stream, F());
 }
 
-void gelu_erf_f32(const cpu::Slice& s) { gelu_slice<F32, GeluErf>(s); }
-void gelu_erf_bf16(const cpu::Slice& s) { gelu_slice<BF16, GeluErf>(s); }
-void gelu_tanh_f32(const cpu::Slice& s) { gelu_slice<F32, GeluTanh>(s); }
-void gelu_tanh_bf16(const cpu::Slice& s) { gelu_slice<BF16, GeluTanh>(s); }
+void gelu_erf_f32(const cpu::Slice& s) {
+  gelu_slice<F32, GeluErf>(s);
+}
+void gelu_erf_bf16(const cpu::Slice& s) {
+  gelu_slice<BF16, GeluErf>(s);
+}
+void gelu_tanh_f32(const cpu::Slice& s) {
+  gelu_slice<F32, GeluTanh>(s);
+}
+void gelu_tanh_bf16(const cpu::Slice& s) {
+  gelu_slice<BF16, GeluTanh>(s);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

@@ -1,10 +1,10 @@
 // kernels/cpu/gemm-inl.h: packed float32 matrix tiles for the up-projection and both attentions.
 //
-// C[m,n] (+)= A[m,k] B[k,n] on packed tiles, after Goto and van de Geijn ("Anatomy of high-performance
-// matrix multiplication", ACM TOMS 34, 2008). A is rows of float32 with a padded stride, B is panels
-// of kNR() columns, [panel][k][kNR]. bfloat16 is widened to float32 while it is packed. Every element
-// of C is summed over k in one order, whatever its place in a tile, so the bits of a row do not
-// depend on the other rows.
+// C[m,n] (+)= A[m,k] B[k,n] on packed tiles, after Goto and van de Geijn ("Anatomy of
+// high-performance matrix multiplication", ACM TOMS 34, 2008). A is rows of float32 with a padded
+// stride, B is panels of kNR() columns, [panel][k][kNR]. bfloat16 is widened to float32 while it is
+// packed. Every element of C is summed over k in one order, whatever its place in a tile, so the
+// bits of a row do not depend on the other rows.
 #if defined(RC_KERNELS_CPU_GEMM_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef RC_KERNELS_CPU_GEMM_INL_H
 #undef RC_KERNELS_CPU_GEMM_INL_H
@@ -29,8 +29,12 @@ inline constexpr int64_t kRowPad = 12;
 // Floats behind each packed row of A: strides of 2^n bytes would put all rows into one cache set.
 inline constexpr int64_t kStridePad = 16;
 
-HWY_INLINE int64_t panel_cols() { return 2 * lanes(); }
-HWY_INLINE int64_t pad_to(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+HWY_INLINE int64_t panel_cols() {
+  return 2 * lanes();
+}
+HWY_INLINE int64_t pad_to(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
 
 template <class IO>
 HWY_INLINE void widen_row(const typename IO::T* in, int64_t n, float* out) {
@@ -68,9 +72,12 @@ HWY_INLINE void pack_b(const typename IO::T* b, int64_t stride, int64_t k, int64
 #if HWY_TARGET != HWY_SCALAR
 using D4 = hn::FixedTag<float, 4>;
 using D2 = hn::FixedTag<double, 2>;
-HWY_INLINE hn::Vec<D4> load4(const float* p) { return hn::LoadU(D4(), p); }
+HWY_INLINE hn::Vec<D4> load4(const float* p) {
+  return hn::LoadU(D4(), p);
+}
 HWY_INLINE hn::Vec<D4> load4(const uint16_t* p) {
-  const auto wide = hn::PromoteTo(hn::FixedTag<uint32_t, 4>(), hn::LoadU(hn::FixedTag<uint16_t, 4>(), p));
+  const auto wide =
+      hn::PromoteTo(hn::FixedTag<uint32_t, 4>(), hn::LoadU(hn::FixedTag<uint16_t, 4>(), p));
   return hn::BitCast(D4(), hn::ShiftLeft<16>(wide));
 }
 // dst[p][0..4) = b[0..4)[p] for p < 4.

@@ -17,14 +17,15 @@ namespace {
 std::mutex blas_mutex;
 }
 
-bool have_blas() { return true; }
+bool have_blas() {
+  return true;
+}
 
 void blas_sgemm(int64_t m, int64_t n, int64_t k, const float* x, int64_t ldx, const float* w,
                 int64_t ldw, float* y, int64_t ldy, bool add) {
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(m), static_cast<int>(n),
               static_cast<int>(k), 1.0f, x, static_cast<int>(ldx), w, static_cast<int>(ldw),
-              add ? 1.0f : 0.0f, y,
-              static_cast<int>(ldy));
+              add ? 1.0f : 0.0f, y, static_cast<int>(ldy));
 }
 
 BlasOneThread::BlasOneThread() {
@@ -46,7 +47,9 @@ BlasOneThread::~BlasOneThread() {
 
 namespace rc::cpu {
 
-bool have_blas() { return false; }
+bool have_blas() {
+  return false;
+}
 void blas_sgemm(int64_t, int64_t, int64_t, const float*, int64_t, const float*, int64_t, float*,
                 int64_t, bool) {}
 BlasOneThread::BlasOneThread() = default;

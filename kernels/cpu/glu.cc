@@ -15,9 +15,7 @@ namespace rc {
 namespace HWY_NAMESPACE {
 
 struct SwiGlu {
-  HWY_INLINE VF operator()(VF gate, VF up) const {
-    return hn::Mul(silu_of<VectorMath>(gate), up);
-  }
+  HWY_INLINE VF operator()(VF gate, VF up) const { return hn::Mul(silu_of<VectorMath>(gate), up); }
 };
 struct GeGluErf {
   HWY_INLINE VF operator()(VF gate, VF up) const {
@@ -37,12 +35,24 @@ void glu_slice(const cpu::Slice& s) {
                   s.n, s.stream, F());
 }
 
-void swiglu_f32(const cpu::Slice& s) { glu_slice<F32, SwiGlu>(s); }
-void swiglu_bf16(const cpu::Slice& s) { glu_slice<BF16, SwiGlu>(s); }
-void geglu_erf_f32(const cpu::Slice& s) { glu_slice<F32, GeGluErf>(s); }
-void geglu_erf_bf16(const cpu::Slice& s) { glu_slice<BF16, GeGluErf>(s); }
-void geglu_tanh_f32(const cpu::Slice& s) { glu_slice<F32, GeGluTanh>(s); }
-void geglu_tanh_bf16(const cpu::Slice& s) { glu_slice<BF16, GeGluTanh>(s); }
+void swiglu_f32(const cpu::Slice& s) {
+  glu_slice<F32, SwiGlu>(s);
+}
+void swiglu_bf16(const cpu::Slice& s) {
+  glu_slice<BF16, SwiGlu>(s);
+}
+void geglu_erf_f32(const cpu::Slice& s) {
+  glu_slice<F32, GeGluErf>(s);
+}
+void geglu_erf_bf16(const cpu::Slice& s) {
+  glu_slice<BF16, GeGluErf>(s);
+}
+void geglu_tanh_f32(const cpu::Slice& s) {
+  glu_slice<F32, GeGluTanh>(s);
+}
+void geglu_tanh_bf16(const cpu::Slice& s) {
+  glu_slice<BF16, GeGluTanh>(s);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

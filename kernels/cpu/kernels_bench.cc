@@ -1,10 +1,10 @@
 // kernels/cpu/kernels_bench.cc: every kernel beside memcpy of the same bytes, or beside the BLAS.
 //
 // Each row alternates the kernel with memcpy on as many threads, round by round, and reports the
-// median of the pair ratios: `of_memcpy` is the kernel's bandwidth over memcpy's, `of_stream` over a
-// streaming-store copy's, `spread` the interquartile range of of_memcpy, `of_cache` the kernel's rate
-// in memory over its own rate on 64 KiB, the limit of a kernel bound by arithmetic. `a_a` is memcpy
-// against itself. Argument: threads. Bytes are those that must move: inputs plus outputs.
+// median of the pair ratios: `of_memcpy` is the kernel's bandwidth over memcpy's, `of_stream` over
+// a streaming-store copy's, `spread` the interquartile range of of_memcpy, `of_cache` the kernel's
+// rate in memory over its own rate on 64 KiB, the limit of a kernel bound by arithmetic. `a_a` is
+// memcpy against itself. Argument: threads. Bytes are those that must move: inputs plus outputs.
 #include <benchmark/benchmark.h>
 #include <time.h>
 
@@ -140,7 +140,8 @@ Tensor matrix(void* data, DType t, int64_t rows, int64_t cols) {
 
 // One launch over `rows` rows; returns the bytes that moved.
 struct Launch {
-  Launch(const Op& op_in, DType t, int64_t rows_in, ThreadPool& pool_in) : op(op_in), pool(pool_in), rows(rows_in) {
+  Launch(const Op& op_in, DType t, int64_t rows_in, ThreadPool& pool_in)
+      : op(op_in), pool(pool_in), rows(rows_in) {
     memory().fill(t);
     inputs.push_back(matrix(memory().in.data, t, rows, op.cols * op.in_parts));
     outputs.push_back(matrix(memory().out.data, t, rows, op.cols));
@@ -167,7 +168,8 @@ struct Launch {
 };
 
 int64_t rows_for(const Op& op, DType t, size_t input_bytes) {
-  return std::max<int64_t>(1, static_cast<int64_t>(input_bytes) / (op.cols * op.in_parts * dtype_bytes(t)));
+  return std::max<int64_t>(
+      1, static_cast<int64_t>(input_bytes) / (op.cols * op.in_parts * dtype_bytes(t)));
 }
 
 void bench_op(benchmark::State& state, const Op& op, DType t) {
@@ -177,7 +179,9 @@ void bench_op(benchmark::State& state, const Op& op, DType t) {
   const size_t half = big.bytes / 2 < kBufferBytes ? big.bytes / 2 : kBufferBytes;
   const double scale = static_cast<double>(big.bytes) / static_cast<double>(2 * half);
   const auto copy = [&](bool stream) {
-    return scale * seconds_of([&] { parallel_copy(pool, memory().out.data, memory().in.data, half, stream); });
+    return scale * seconds_of([&] {
+             parallel_copy(pool, memory().out.data, memory().in.data, half, stream);
+           });
   };
   // The rate in cache, per byte.
   ThreadPool one(1);
@@ -185,7 +189,10 @@ void bench_op(benchmark::State& state, const Op& op, DType t) {
   const Launch small(op, t, rows_for(op, t, 64 << 10), one);
   std::vector<double> cached;
   for (int i = 0; i < 9; ++i) {
-    cached.push_back(seconds_of([&] { for (int k = 0; k < 20; ++k) small(); }) / 20);
+    cached.push_back(seconds_of([&] {
+                       for (int k = 0; k < 20; ++k) small();
+                     }) /
+                     20);
   }
   const double cache_rate = static_cast<double>(small.bytes) / quantile(cached, 0.5) * pool.width();
   g_alone = pool.width() == 1;
@@ -216,11 +223,13 @@ void bench_gemm(benchmark::State& state, DType t) {
   ThreadPool pool(static_cast<int>(state.range(0)));
   g_alone = pool.width() == 1;
   memory().fill(t);
-  std::vector<Tensor> in{matrix(memory().in.data, t, M, K)}, out{matrix(memory().out.data, t, M, N)};
+  std::vector<Tensor> in{matrix(memory().in.data, t, M, K)},
+      out{matrix(memory().out.data, t, M, N)};
   std::vector<Tensor> w{matrix(memory().in.data + (size_t{32} << 20), t, N, K)};
   const auto own = [&] {
     return seconds_of([&] {
-      if (!run_kernel(kind(KernelKind::up_projection), {in, w, out, {}}, {}, pool).ok()) std::abort();
+      if (!run_kernel(kind(KernelKind::up_projection), {in, w, out, {}}, {}, pool).ok())
+        std::abort();
     });
   };
   std::vector<float> a(M * K, 0.5f), b(N * K, 0.25f), c(M * N);
@@ -230,7 +239,8 @@ void bench_gemm(benchmark::State& state, DType t) {
     const double k = own();
     if (cpu::have_blas()) {
       const cpu::BlasOneThread pin;
-      const double blas = seconds_of([&] { cpu::blas_sgemm(M, N, K, a.data(), K, b.data(), K, c.data(), N, false); });
+      const double blas = seconds_of(
+          [&] { cpu::blas_sgemm(M, N, K, a.data(), K, b.data(), K, c.data(), N, false); });
       ratio.push_back(blas / k);
     }
     rate.push_back(2e-9 * static_cast<double>(M * N * K) / k);
@@ -281,8 +291,10 @@ void register_all() {
     add("up_projection" + suffix, 9, [t](benchmark::State& s) { bench_gemm(s, t); });
     for (bool causal : {false, true}) {
       const std::string tail = suffix + (causal ? "/causal" : "");
-      add("core_attention" + tail, 3, [=](benchmark::State& s) { bench_attention(s, KernelKind::core_attention, t, causal); });
-      add("fused_attention" + tail, 3, [=](benchmark::State& s) { bench_attention(s, KernelKind::fused_attention, t, causal); });
+      add("core_attention" + tail, 3,
+          [=](benchmark::State& s) { bench_attention(s, KernelKind::core_attention, t, causal); });
+      add("fused_attention" + tail, 3,
+          [=](benchmark::State& s) { bench_attention(s, KernelKind::fused_attention, t, causal); });
     }
   }
 }

@@ -46,7 +46,8 @@ HWY_INLINE void layernorm_block(const cpu::NormRows& a, const float* gamma, cons
     if (a.rstd) a.rstd[row] = rstd;
     if (!a.y->data) continue;
     T* y = static_cast<T*>(a.y->data) + a.y->row_offset(row);
-    const T* next = static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
+    const T* next =
+        static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
     const Normalise<kGamma, kBeta> f{hn::Set(DF(), mean), hn::Set(DF(), rstd), gamma, beta};
     finish_row<IO>(x, y, n, a.stream, next, f);
   }
@@ -67,8 +68,12 @@ void layernorm_rows(const cpu::NormRows& a) {
   }
 }
 
-void layernorm_f32(const cpu::NormRows& a) { layernorm_rows<F32>(a); }
-void layernorm_bf16(const cpu::NormRows& a) { layernorm_rows<BF16>(a); }
+void layernorm_f32(const cpu::NormRows& a) {
+  layernorm_rows<F32>(a);
+}
+void layernorm_bf16(const cpu::NormRows& a) {
+  layernorm_rows<BF16>(a);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

@@ -69,7 +69,8 @@ HWY_INLINE void widen_param(const typename P::T* in, int64_t n, float plus, floa
   const auto put = [&](VF first, VF second, int64_t i) HWY_ATTR {
     VU a = hn::BitCast(DU(), first), b = hn::BitCast(DU(), second);
     X::order(a, b);
-    F32::store2(hn::Add(hn::BitCast(DF(), a), offset), hn::Add(hn::BitCast(DF(), b), offset), out + i);
+    F32::store2(hn::Add(hn::BitCast(DF(), a), offset), hn::Add(hn::BitCast(DF(), b), offset),
+                out + i);
   };
   int64_t i = 0;
   for (; i + 2 * N <= n; i += 2 * N) put(P::load(in + i), P::load(in + i + N), i);
@@ -83,7 +84,8 @@ HWY_INLINE void widen_param(const typename P::T* in, int64_t n, float plus, floa
 template <class X, int kSlot>
 HWY_INLINE const float* row_param(const void* p, bool f32, int64_t n, float plus) {
   if (!p) return nullptr;
-  if (f32 && X::kNaturalOrder && plus == 0 && n % (2 * lanes()) == 0) return static_cast<const float*>(p);
+  if (f32 && X::kNaturalOrder && plus == 0 && n % (2 * lanes()) == 0)
+    return static_cast<const float*>(p);
   float* wide = cpu::scratch<kSlot>(n + 2 * lanes());
   if (f32) {
     widen_param<X, F32>(static_cast<const float*>(p), n, plus, wide);

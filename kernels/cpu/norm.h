@@ -9,14 +9,14 @@ namespace rc::cpu {
 
 struct NormRows {
   const Tensor* x;
-  const Tensor* y;     // data null: only the statistics are wanted
-  const void* gamma;   // null: 1
-  const void* beta;    // null: 0
+  const Tensor* y;    // data null: only the statistics are wanted
+  const void* gamma;  // null: 1
+  const void* beta;   // null: 0
   bool gamma_f32, beta_f32;
-  float gamma_plus;    // 1 where gamma is stored as gamma - 1
+  float gamma_plus;  // 1 where gamma is stored as gamma - 1
   float epsilon;
-  float* mean;         // null: not wanted
-  float* rstd;         // null: not wanted
+  float* mean;  // null: not wanted
+  float* rstd;  // null: not wanted
   bool stream;
   int64_t begin, end;  // rows
 };

@@ -10,7 +10,8 @@ struct NormCase {
   DType params;
 };
 
-void check_norm(const NormCase& c, DType dtype, int64_t rows, int64_t cols, int64_t gap, float mean_shift) {
+void check_norm(const NormCase& c, DType dtype, int64_t rows, int64_t cols, int64_t gap,
+                float mean_shift) {
   HostTensor x(dtype, {rows, cols}, gap, 1), y(dtype, {rows, cols}, gap + 2, 3);
   HostTensor gamma(c.params, {cols}, 0, 1), beta(c.params, {cols}, 0, 2);
   HostTensor mean(DType::f32, {rows}), rstd(DType::f32, {rows});
@@ -30,7 +31,8 @@ void check_norm(const NormCase& c, DType dtype, int64_t rows, int64_t cols, int6
     double m = 0, v = 0;
     for (int64_t i = 0; i < cols; ++i) m += x.get(r * cols + i) / static_cast<double>(cols);
     if (!c.layer) m = 0;
-    for (int64_t i = 0; i < cols; ++i) v += std::pow(x.get(r * cols + i) - m, 2) / static_cast<double>(cols);
+    for (int64_t i = 0; i < cols; ++i)
+      v += std::pow(x.get(r * cols + i) - m, 2) / static_cast<double>(cols);
     const double s = 1 / std::sqrt(v + 1e-6);
     // A row's mean is off by its own rounding, about |mean| 2^-23, which rstd then scales.
     const double slack = std::fabs(double{mean_shift}) * 2.4e-7;
@@ -51,9 +53,12 @@ void check_norm(const NormCase& c, DType dtype, int64_t rows, int64_t cols, int6
 TEST(Norms, MatchFloat64OnAllShapesAndLevels) {
   for_each_level([] {
     for (DType t : kDTypes) {
-      for (const NormCase& c : {NormCase{true, true, true, false, t}, {true, true, false, true, DType::f32},
-                                {true, false, false, false, t}, {true, true, true, true, t},
-                                {false, true, false, false, t}, {false, true, false, true, DType::f32},
+      for (const NormCase& c : {NormCase{true, true, true, false, t},
+                                {true, true, false, true, DType::f32},
+                                {true, false, false, false, t},
+                                {true, true, true, true, t},
+                                {false, true, false, false, t},
+                                {false, true, false, true, DType::f32},
                                 {false, false, false, false, t}}) {
         for (int64_t cols : {2, 15, 16, 67, 300}) check_norm(c, t, 19, cols, cols % 3, 0);
         check_norm(c, t, 0, 8, 0, 0);
@@ -72,7 +77,8 @@ TEST(Norms, BitsDoNotDependOnThreadsOrOnWhatIsWanted) {
   SerialParallel serial;
   for (DType t : kDTypes) {
     for (KernelKind kind : {KernelKind::layernorm, KernelKind::rmsnorm}) {
-      HostTensor x(t, {301, 517}), g(t, {517}), a(t, {301, 517}), b(t, {301, 517}), c(t, {301, 517}, 3, 1);
+      HostTensor x(t, {301, 517}), g(t, {517}), a(t, {301, 517}), b(t, {301, 517}),
+          c(t, {301, 517}, 3, 1);
       HostTensor s1(DType::f32, {301}), s2(DType::f32, {301}), s3(DType::f32, {301});
       x.fill(1);
       g.fill(2);
@@ -80,7 +86,8 @@ TEST(Norms, BitsDoNotDependOnThreadsOrOnWhatIsWanted) {
       Tensor none = s1;
       none.data = nullptr;
       const auto saved = [&](const Tensor& rstd) {
-        return kind == KernelKind::layernorm ? std::vector<Tensor>{none, rstd} : std::vector<Tensor>{rstd};
+        return kind == KernelKind::layernorm ? std::vector<Tensor>{none, rstd}
+                                             : std::vector<Tensor>{rstd};
       };
       ASSERT_TRUE(run(d, {x}, {g}, {a}, saved(s1), {}, serial).ok());
       ASSERT_TRUE(run(d, {x}, {g}, {b}, saved(s2), {}, two).ok());
@@ -102,7 +109,8 @@ TEST(Norms, StreamingStoresGiveTheSameBits) {
   for_each_level([] {
     ThreadPool two(2);
     for (DType t : kDTypes) {
-      HostTensor x(t, {65, 2051}, 1), g(t, {2051}), cached(t, {65, 2051}), streamed(t, {65, 2051}, 2, 1);
+      HostTensor x(t, {65, 2051}, 1), g(t, {2051}), cached(t, {65, 2051}),
+          streamed(t, {65, 2051}, 2, 1);
       x.fill(1);
       g.fill(2);
       for (KernelKind kind : {KernelKind::layernorm, KernelKind::rmsnorm}) {

@@ -34,8 +34,7 @@ class PhiloxVectors {
 // only, so each half of a product is one shift or nothing, with no shuffles inside the rounds.
 class PhiloxVectors {
  public:
-  explicit PhiloxVectors(PhiloxRecord record)
-      : offset_(record.offset) {
+  explicit PhiloxVectors(PhiloxRecord record) : offset_(record.offset) {
     // Lane 2j holds counter j and lane 2j+1 counter K/2 + j, so that interleaving the lower and the
     // upper lanes of each 128-bit block gives the words in order.
     HWY_ALIGN uint64_t order[HWY_MAX_BYTES / sizeof(uint64_t)];

@@ -39,7 +39,8 @@ HWY_INLINE void rmsnorm_block(const cpu::NormRows& a, const float* gamma) {
     if (a.rstd) a.rstd[row] = rstd;
     if (!a.y->data) continue;
     T* y = static_cast<T*>(a.y->data) + a.y->row_offset(row);
-    const T* next = static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
+    const T* next =
+        static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
     finish_row<IO>(x, y, n, a.stream, next, ScaleRow<kGamma>{hn::Set(DF(), rstd), gamma});
   }
   if (a.stream) hwy::FlushStream();
@@ -51,8 +52,12 @@ void rmsnorm_rows(const cpu::NormRows& a) {
   gamma ? rmsnorm_block<IO, true>(a, gamma) : rmsnorm_block<IO, false>(a, gamma);
 }
 
-void rmsnorm_f32(const cpu::NormRows& a) { rmsnorm_rows<F32>(a); }
-void rmsnorm_bf16(const cpu::NormRows& a) { rmsnorm_rows<BF16>(a); }
+void rmsnorm_f32(const cpu::NormRows& a) {
+  rmsnorm_rows<F32>(a);
+}
+void rmsnorm_bf16(const cpu::NormRows& a) {
+  rmsnorm_rows<BF16>(a);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

@@ -37,7 +37,9 @@ using DH = hn::Rebind<uint16_t, DF>;
 using VF = hn::Vec<DF>;
 using VU = hn::Vec<DU>;
 
-HWY_INLINE int64_t lanes() { return static_cast<int64_t>(hn::Lanes(DF())); }
+HWY_INLINE int64_t lanes() {
+  return static_cast<int64_t>(hn::Lanes(DF()));
+}
 
 // The vector policy of formulas-inl.h.
 struct VectorMath {
@@ -61,9 +63,10 @@ struct VectorMath {
 
 #include "kernels/arith/formulas-inl.h"
 
-// How numbers are loaded and stored. Row kernels work on pairs of vectors, 2 * lanes() elements at a
-// time, whose order inside the pair is the type's own: natural for float32; even elements, then odd
-// ones for bfloat16, where widening then takes one shift or mask, and narrowing no lane crossing.
+// How numbers are loaded and stored. Row kernels work on pairs of vectors, 2 * lanes() elements at
+// a time, whose order inside the pair is the type's own: natural for float32; even elements, then
+// odd ones for bfloat16, where widening then takes one shift or mask, and narrowing no lane
+// crossing.
 struct F32 {
   using T = float;
   static constexpr bool kNaturalOrder = true;
@@ -161,8 +164,12 @@ struct BF16 {
 inline constexpr int64_t kPrefetchBytes = 2048;  // ahead of an element-wise loop
 inline constexpr size_t kMaxLanes = HWY_MAX_BYTES / sizeof(float);
 
-HWY_INLINE float widen_one(float v) { return v; }
-HWY_INLINE float widen_one(uint16_t v) { return bf16_to_f32(v); }
+HWY_INLINE float widen_one(float v) {
+  return v;
+}
+HWY_INLINE float widen_one(uint16_t v) {
+  return bf16_to_f32(v);
+}
 
 template <class IO>
 HWY_INLINE VF load_part(const typename IO::T* p, int64_t n) {

@@ -35,7 +35,8 @@ F pick_simd(F avx512, F avx2, F sse4, F baseline) {
     case SimdLevel::sse4:
       if (sse4) return sse4;
       [[fallthrough]];
-    case SimdLevel::baseline: break;
+    case SimdLevel::baseline:
+      break;
   }
   return baseline;
 }
@@ -44,9 +45,10 @@ F pick_simd(F avx512, F avx2, F sse4, F baseline) {
 
 // The best compiled variant of FUNC, a name inside rc::HWY_NAMESPACE; used after HWY_ONCE in rc.
 #if defined(__x86_64__)
-#define RC_PICK_SIMD(FUNC)                                                                      \
-  ::rc::pick_simd<decltype(&HWY_STATIC_DISPATCH(FUNC))>(HWY_CHOOSE_AVX3(FUNC), HWY_CHOOSE_AVX2(FUNC), \
-                                                       HWY_CHOOSE_SSE4(FUNC), &HWY_STATIC_DISPATCH(FUNC))
+#define RC_PICK_SIMD(FUNC)                                                 \
+  ::rc::pick_simd<decltype(&HWY_STATIC_DISPATCH(FUNC))>(                   \
+      HWY_CHOOSE_AVX3(FUNC), HWY_CHOOSE_AVX2(FUNC), HWY_CHOOSE_SSE4(FUNC), \
+      &HWY_STATIC_DISPATCH(FUNC))
 #else
 #define RC_PICK_SIMD(FUNC) (&HWY_STATIC_DISPATCH(FUNC))
 #endif

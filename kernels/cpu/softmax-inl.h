@@ -36,8 +36,8 @@ HWY_INLINE float row_max(const typename IO::T* x, int64_t n, float scale) {
   return hn::GetLane(hn::MaxOfLanes(DF(), hn::Max(m0, m1)));
 }
 
-// e = exp(x * scale - max) in IO's pair order; returns the sum, in an order fixed by n alone. e may be
-// x for float32, and is written up to the next multiple of 2 * lanes().
+// e = exp(x * scale - max) in IO's pair order; returns the sum, in an order fixed by n alone. e may
+// be x for float32, and is written up to the next multiple of 2 * lanes().
 template <class IO>
 HWY_INLINE float exp_row(const typename IO::T* x, float* e, int64_t n, float scale, float max) {
   const int64_t N = lanes();

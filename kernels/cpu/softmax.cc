@@ -76,18 +76,22 @@ void softmax(const KernelDesc& desc, const KernelArgs& args, Parallel& parallel)
   const Tensor &x = args.inputs[0], &y = args.outputs[0];
   const int64_t rows = x.rows(), cols = x.cols(), unit = dtype_bytes(x.dtype);
   if (!y.data || rows == 0 || cols == 0) return;
-  const auto row_kernel = x.dtype == DType::f32 ? RC_PICK_SIMD(softmax_f32) : RC_PICK_SIMD(softmax_bf16);
+  const auto row_kernel =
+      x.dtype == DType::f32 ? RC_PICK_SIMD(softmax_f32) : RC_PICK_SIMD(softmax_bf16);
   const float scale = desc.scale != 0 ? desc.scale : 1.0f;
   const bool stream = select_store(rows * cols * unit, cols * unit).kind == StoreKind::streaming;
   const int64_t queries = x.ndim > 1 ? x.shape[x.ndim - 2] : 1;
   const int64_t block = std::max<int64_t>(1, 64 * 1024 / cols);
   run_tasks(parallel, (rows + block - 1) / block, [&](int64_t task) {
     const int64_t end = std::min(rows, (task + 1) * block);
-    const auto x_row = [&](int64_t r) { return static_cast<const char*>(x.data) + x.row_offset(r) * unit; };
+    const auto x_row = [&](int64_t r) {
+      return static_cast<const char*>(x.data) + x.row_offset(r) * unit;
+    };
     for (int64_t r = task * block; r < end; ++r) {
       const int64_t seen =
           desc.causal ? std::clamp<int64_t>(r % queries + cols - queries + 1, 0, cols) : cols;
-      row_kernel(x_row(r), x_row(r + 1 < end ? r + 1 : r), static_cast<char*>(y.data) + y.row_offset(r) * unit, cols, seen, scale, stream);
+      row_kernel(x_row(r), x_row(r + 1 < end ? r + 1 : r),
+                 static_cast<char*>(y.data) + y.row_offset(r) * unit, cols, seen, scale, stream);
     }
   });
 }

@@ -6,7 +6,8 @@
 namespace rc {
 namespace {
 
-void check_softmax(DType t, int64_t batch, int64_t queries, int64_t keys, bool causal, float scale) {
+void check_softmax(DType t, int64_t batch, int64_t queries, int64_t keys, bool causal,
+                   float scale) {
   HostTensor x(t, {batch, queries, keys}, 3, 1), y(t, {batch, queries, keys}, 1, 2);
   x.fill(1, -8, 8);
   SerialParallel serial;

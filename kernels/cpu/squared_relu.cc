@@ -23,8 +23,12 @@ void squared_relu_slice(const cpu::Slice& s) {
   map_vectors<IO>(x, x, static_cast<T*>(s.out), s.n, s.stream, SquaredRelu());
 }
 
-void squared_relu_f32(const cpu::Slice& s) { squared_relu_slice<F32>(s); }
-void squared_relu_bf16(const cpu::Slice& s) { squared_relu_slice<BF16>(s); }
+void squared_relu_f32(const cpu::Slice& s) {
+  squared_relu_slice<F32>(s);
+}
+void squared_relu_bf16(const cpu::Slice& s) {
+  squared_relu_slice<BF16>(s);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc

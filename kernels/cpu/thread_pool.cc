@@ -78,7 +78,9 @@ ThreadPool::~ThreadPool() {
   for (std::thread& t : state_->workers) t.join();
 }
 
-int ThreadPool::width() const { return static_cast<int>(state_->workers.size()) + 1; }
+int ThreadPool::width() const {
+  return static_cast<int>(state_->workers.size()) + 1;
+}
 
 void ThreadPool::run(int64_t n_tasks, FunctionRef<void(int64_t)> task) {
   State& s = *state_;

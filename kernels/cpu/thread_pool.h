@@ -8,8 +8,8 @@
 namespace rc {
 
 // `width - 1` workers sleep between runs; the calling thread is the remaining one. run() allocates
-// nothing. While one thread runs, a run from a second thread, or a nested run from inside a task, is
-// executed inline by its caller. In a child made by fork the workers do not exist: every run is
+// nothing. While one thread runs, a run from a second thread, or a nested run from inside a task,
+// is executed inline by its caller. In a child made by fork the workers do not exist: every run is
 // inline there, and destruction leaves the dead threads' records alone.
 class ThreadPool final : public Parallel {
  public:

@@ -7,8 +7,8 @@
 
 #include <atomic>
 #include <memory>
-#include <set>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 

@@ -71,7 +71,8 @@ HWY_INLINE void store_tile(const cpu::ProjectionTile& t, const float* c, int64_t
     T* y = static_cast<T*>(t.y->data) + t.y->row_offset(t.row + r) + t.col;
     const float* from = c + r * ldc;
     int64_t j = 0;
-    for (; j + N <= t.cols; j += N) IO::store(hn::Add(F32::load(from + j), F32::load(bias + j)), y + j);
+    for (; j + N <= t.cols; j += N)
+      IO::store(hn::Add(F32::load(from + j), F32::load(bias + j)), y + j);
     const int64_t k = t.cols - j;
     if (k > 0) {
       store_part<IO>(hn::Add(load_part<F32>(from + j, k), load_part<F32>(bias + j, k)), y + j, k);
@@ -95,7 +96,8 @@ void projection_tile(const cpu::ProjectionTile& t) {
     if (t.blas) {
       // The same panels through the BLAS: its sums over a panel, ours across panels.
       float* wide = b;
-      for (int64_t j = 0; j < t.cols; ++j) widen_row<IO>(w + j * w_stride, k, wide + j * cpu::kTileDepth);
+      for (int64_t j = 0; j < t.cols; ++j)
+        widen_row<IO>(w + j * w_stride, k, wide + j * cpu::kTileDepth);
       cpu::blas_sgemm(t.rows, t.cols, k, a, lda, wide, cpu::kTileDepth, c, cpu::kTileCols, p > 0);
     } else {
       pack_b_transposed<IO>(w, w_stride, k, t.cols, b);
@@ -105,8 +107,12 @@ void projection_tile(const cpu::ProjectionTile& t) {
   store_tile<IO>(t, c, cpu::kTileCols);
 }
 
-void projection_f32(const cpu::ProjectionTile& t) { projection_tile<F32>(t); }
-void projection_bf16(const cpu::ProjectionTile& t) { projection_tile<BF16>(t); }
+void projection_f32(const cpu::ProjectionTile& t) {
+  projection_tile<F32>(t);
+}
+void projection_bf16(const cpu::ProjectionTile& t) {
+  projection_tile<BF16>(t);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace rc
@@ -122,7 +128,8 @@ void up_projection(const KernelDesc& desc, const KernelArgs& args, Parallel& par
   if (!y.data) return;
   const int64_t M = x.rows(), N = w.shape[0];
   const bool blas = select_gemm(desc.blas, have_blas()).kind == GemmKind::blas;
-  const auto tile_kernel = x.dtype == DType::f32 ? RC_PICK_SIMD(projection_f32) : RC_PICK_SIMD(projection_bf16);
+  const auto tile_kernel =
+      x.dtype == DType::f32 ? RC_PICK_SIMD(projection_f32) : RC_PICK_SIMD(projection_bf16);
   ProjectionTile all{&x, &w, &y, nullptr, false, blas, 0, 0, 0, 0};
   if (args.params.size() > 1) {
     all.bias = args.params[1].data;

@@ -1,4 +1,5 @@
-// kernels/cpu/up_projection_test.cc: the GEMM against float64, its bits over threads, rows and BLAS.
+// kernels/cpu/up_projection_test.cc: the GEMM against float64, its bits over threads, rows and
+// BLAS.
 #include "kernels/cpu/gemm.h"
 #include "kernels/kernel_test.h"
 
@@ -53,7 +54,8 @@ TEST(UpProjection, BitsDoNotDependOnThreadsOrOnTheOtherRows) {
   ThreadPool two(2), three(3);
   SerialParallel serial;
   for (DType t : kDTypes) {
-    HostTensor x(t, {401, 333}), w(t, {300, 333}), a(t, {401, 300}), b(t, {401, 300}), c(t, {401, 300});
+    HostTensor x(t, {401, 333}), w(t, {300, 333}), a(t, {401, 300}), b(t, {401, 300}),
+        c(t, {401, 300});
     x.fill(1);
     w.fill(2);
     KernelDesc d{.kind = KernelKind::up_projection};

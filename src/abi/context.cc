@@ -1,8 +1,8 @@
 // src/abi/context.cc: contexts, communicator groups, features, statistics.
 #include <cmath>
 
-#include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/kernels.h"
 #include "src/abi/guard.h"
 #include "src/comm/comm.h"
@@ -32,7 +32,10 @@ class HostParallel final : public rc::Parallel {
   void run(int64_t n, rc::FunctionRef<void(int64_t)> task) override {
     table_.run(
         table_.user_data, n,
-        [](void* argument, int64_t i) { (*static_cast<rc::FunctionRef<void(int64_t)>*>(argument))(i); }, &task);
+        [](void* argument, int64_t i) {
+          (*static_cast<rc::FunctionRef<void(int64_t)>*>(argument))(i);
+        },
+        &task);
   }
 
  private:
@@ -56,7 +59,8 @@ Status read_tables(const rc_context_desc& desc, ContextTables* t) {
     RC_TRY(rc::import_struct(desc.parallel, RC_TYPE_PARALLEL, "desc.parallel", &t->parallel));
     if (!t->parallel.run) return rc::argument_error("desc.parallel.run", "run is NULL");
     if (t->parallel.width < 1)
-      return rc::argument_error("desc.parallel.width", rc::format("%d; it must be at least 1", t->parallel.width));
+      return rc::argument_error("desc.parallel.width",
+                                rc::format("%d; it must be at least 1", t->parallel.width));
   }
   return rc::ok_status();
 }
@@ -71,13 +75,16 @@ Status create(const rc_context_desc* in, rc_context** out) {
   if (desc.device == RC_DEVICE_CUDA)
     return Status(RC_E_UNSUPPORTED, "desc.device", "this build has no CUDA device");
   if (desc.device != RC_DEVICE_CPU)
-    return rc::argument_error("desc.device", rc::format("%d is no rc_device", static_cast<int>(desc.device)));
+    return rc::argument_error("desc.device",
+                              rc::format("%d is no rc_device", static_cast<int>(desc.device)));
   if (desc.n_threads < 0 || desc.n_threads > kMaxThreads)
-    return rc::argument_error("desc.n_threads", rc::format("%d; it must be 0 to %d", desc.n_threads, kMaxThreads));
+    return rc::argument_error("desc.n_threads",
+                              rc::format("%d; it must be 0 to %d", desc.n_threads, kMaxThreads));
   constexpr rc_flags kKnown = 0x07;
   if (desc.flags & ~kKnown)
-    return rc::argument_error("desc.flags", rc::format("unknown bits 0x%llx",
-                                                       static_cast<unsigned long long>(desc.flags & ~kKnown)));
+    return rc::argument_error(
+        "desc.flags",
+        rc::format("unknown bits 0x%llx", static_cast<unsigned long long>(desc.flags & ~kKnown)));
   ContextTables tables = {};
   RC_TRY(read_tables(desc, &tables));
   std::unique_ptr<rc::Parallel> parallel;
@@ -91,7 +98,8 @@ Status create(const rc_context_desc* in, rc_context** out) {
   auto context = std::make_unique<Context>(nullptr, desc.flags, desc.rng_seed);
   // From here on nothing fails: the host's tables are ours, and destroyed once.
   if (desc.parallel) parallel = std::make_unique<HostParallel>(tables.parallel);
-  if (desc.allocator) device = rc::make_host_allocator_device(tables.allocator, std::move(device), desc.device_id);
+  if (desc.allocator)
+    device = rc::make_host_allocator_device(tables.allocator, std::move(device), desc.device_id);
   context->storage.set_device(std::move(device));
   context->parallel = std::move(parallel);
   context->sink = tables.sink;
@@ -108,10 +116,12 @@ Status check_requirements(Context* context, const rc::Policy& policy) {
       if (!found)
         return Status(RC_E_UNSUPPORTED, need.rule,
                       rc::format("the context has no communicator group '%s'", need.name.c_str()));
-      return Status(RC_E_UNSUPPORTED, need.rule,
-                    rc::format("this build cannot split slots over a group ('%s')", need.name.c_str()));
+      return Status(
+          RC_E_UNSUPPORTED, need.rule,
+          rc::format("this build cannot split slots over a group ('%s')", need.name.c_str()));
     }
-    return Status(RC_E_UNSUPPORTED, need.rule, rc::format("this build has no %s", need.name.c_str()));
+    return Status(RC_E_UNSUPPORTED, need.rule,
+                  rc::format("this build has no %s", need.name.c_str()));
   }
   return rc::ok_status();
 }
@@ -221,7 +231,8 @@ rc_status rc_stats_reset_peak(rc_context* handle) noexcept {
   });
 }
 
-rc_status rc_report(rc_context* handle, char* buffer, uint64_t capacity, uint64_t* needed) noexcept {
+rc_status rc_report(rc_context* handle, char* buffer, uint64_t capacity,
+                    uint64_t* needed) noexcept {
   if (needed) *needed = 0;
   return guard("rc_report", [&](uint64_t*) -> Status {
     RC_TRY(check(unwrap(handle)));

@@ -42,7 +42,9 @@ void enter() {
   t_error.inner = false;
 }
 
-void leave() { --t_error.depth; }
+void leave() {
+  --t_error.depth;
+}
 
 rc_status fail(const char* call, Status status, uint64_t region_id) {
   ThreadError& e = t_error;
@@ -98,7 +100,8 @@ rc_status last_error(rc_error_info* out) {
 }  // namespace
 
 Status write_text(const std::string& text, char* buffer, uint64_t capacity, uint64_t* needed) {
-  if (!buffer && capacity > 0) return argument_error("buffer", "buffer is NULL and capacity is not 0");
+  if (!buffer && capacity > 0)
+    return argument_error("buffer", "buffer is NULL and capacity is not 0");
   if (needed) *needed = text.size() + 1;
   if (capacity > 0) copy_text(buffer, capacity, text.c_str());
   return ok_status();
@@ -108,7 +111,9 @@ Status write_text(const std::string& text, char* buffer, uint64_t capacity, uint
 
 extern "C" {
 
-uint32_t rc_version(void) noexcept { return RC_HEADER_VERSION; }
+uint32_t rc_version(void) noexcept {
+  return RC_HEADER_VERSION;
+}
 
 const char* rc_status_name(rc_status status) noexcept {
   switch (status) {
@@ -139,11 +144,14 @@ const char* rc_status_name(rc_status status) noexcept {
   }
 }
 
-rc_status rc_error_last(rc_error_info* out) noexcept { return rc::abi::last_error(out); }
+rc_status rc_error_last(rc_error_info* out) noexcept {
+  return rc::abi::last_error(out);
+}
 
 void rc_error_raise(rc_status code, const char* message) noexcept {
   rc::abi::t_error.raised_code = code;
-  rc::abi::copy_text(rc::abi::t_error.raised, sizeof rc::abi::t_error.raised, message ? message : "");
+  rc::abi::copy_text(rc::abi::t_error.raised, sizeof rc::abi::t_error.raised,
+                     message ? message : "");
 }
 
 }  // extern "C"

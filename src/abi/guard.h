@@ -1,6 +1,7 @@
 // src/abi/guard.h: the one way through which every extern "C" function runs its body.
 //
-// A body returns Status; the guard turns it, and any exception, into rc_status and this thread's error record.
+// A body returns Status; the guard turns it, and any exception, into rc_status and this thread's
+// error record.
 #pragma once
 
 #include <exception>
@@ -36,10 +37,18 @@ rc_status guard(const char* call, Body body) noexcept {
   return result;
 }
 
-inline Context* unwrap(rc_context* context) { return reinterpret_cast<Context*>(context); }
-inline Region* unwrap(rc_region* region) { return reinterpret_cast<Region*>(region); }
-inline Module* unwrap(rc_module* module) { return reinterpret_cast<Module*>(module); }
-inline Step* unwrap(rc_step* step) { return reinterpret_cast<Step*>(step); }
+inline Context* unwrap(rc_context* context) {
+  return reinterpret_cast<Context*>(context);
+}
+inline Region* unwrap(rc_region* region) {
+  return reinterpret_cast<Region*>(region);
+}
+inline Module* unwrap(rc_module* module) {
+  return reinterpret_cast<Module*>(module);
+}
+inline Step* unwrap(rc_step* step) {
+  return reinterpret_cast<Step*>(step);
+}
 
 inline Status check(Context* context) {
   if (!context) return Status(RC_E_HANDLE, "context", "context is NULL");
@@ -51,11 +60,13 @@ inline Status check(Context* context) {
 // NULL regions never come here.
 inline Status check(Region* region) {
   if (region->context->fork_generation != fork_generation())
-    return Status(RC_E_FORKED, "region", "the region's context was created in the parent of this process");
+    return Status(RC_E_FORKED, "region",
+                  "the region's context was created in the parent of this process");
   return ok_status();
 }
 
-// After the lock is taken: a handle that was released is recognised as long as its slot in the pool is unused.
+// After the lock is taken: a handle that was released is recognised as long as its slot in the pool
+// is unused.
 inline Status check_live(Region* region) {
   if (region->id == 0) return Status(RC_E_HANDLE, "region", "the region was released");
   return ok_status();

@@ -21,24 +21,30 @@ constexpr uint32_t kMaxStates = 64;
 Status check_name(const char* name, const char* extra, const std::string& field) {
   if (!name || !*name) return rc::argument_error(field, "the name is empty");
   if (std::strlen(name) > kMaxName)
-    return rc::argument_error(field, rc::format("'%.60s' has %zu bytes; at most %zu", name, std::strlen(name), kMaxName));
+    return rc::argument_error(
+        field, rc::format("'%.60s' has %zu bytes; at most %zu", name, std::strlen(name), kMaxName));
   for (const char* c = name; *c; ++c)
     if (!std::isalnum(static_cast<unsigned char>(*c)) && *c != '_' && !std::strchr(extra, *c))
-      return rc::argument_error(field, rc::format("'%s' has a character that is no letter, digit or one of _%s", name, extra));
+      return rc::argument_error(
+          field,
+          rc::format("'%s' has a character that is no letter, digit or one of _%s", name, extra));
   return rc::ok_status();
 }
 
 Status read_slots(const rc_module_desc& desc, std::vector<rc::SlotDef>* out) {
   if (desc.n_slots > kMaxSlots)
-    return rc::argument_error("desc.n_slots", rc::format("%u; at most %u", desc.n_slots, kMaxSlots));
+    return rc::argument_error("desc.n_slots",
+                              rc::format("%u; at most %u", desc.n_slots, kMaxSlots));
   for (uint32_t i = 0; i < desc.n_slots; ++i) {
     rc_slot_desc slot;
-    RC_TRY(rc::import_array_element(desc.slots, i, desc.slot_stride, RC_TYPE_SLOT_DESC, "desc.slots", &slot));
+    RC_TRY(rc::import_array_element(desc.slots, i, desc.slot_stride, RC_TYPE_SLOT_DESC,
+                                    "desc.slots", &slot));
     rc::SlotDef def;
     RC_TRY(read_slot(slot, rc::format("desc.slots[%u]", i), &def));
     for (const rc::SlotDef& other : *out)
       if (other.name == def.name)
-        return rc::argument_error(rc::format("desc.slots[%u].name", i), rc::format("'%s' is given twice", slot.name));
+        return rc::argument_error(rc::format("desc.slots[%u].name", i),
+                                  rc::format("'%s' is given twice", slot.name));
     out->push_back(std::move(def));
   }
   return rc::ok_status();
@@ -46,13 +52,15 @@ Status read_slots(const rc_module_desc& desc, std::vector<rc::SlotDef>* out) {
 
 Status read_states(const rc_module_desc& desc, std::vector<rc_side_state>* out) {
   if (desc.n_states > kMaxStates)
-    return rc::argument_error("desc.n_states", rc::format("%u; at most %u", desc.n_states, kMaxStates));
+    return rc::argument_error("desc.n_states",
+                              rc::format("%u; at most %u", desc.n_states, kMaxStates));
   if (desc.n_states && !desc.states) return rc::argument_error("desc.states", "states is NULL");
   for (uint32_t i = 0; i < desc.n_states; ++i) {
     rc_side_state state;
     const std::string field = rc::format("desc.states[%u]", i);
     RC_TRY(rc::import_struct(desc.states[i], RC_TYPE_SIDE_STATE, field.c_str(), &state));
-    if (!state.capture || !state.swap) return rc::argument_error(field, "capture and swap must be set");
+    if (!state.capture || !state.swap)
+      return rc::argument_error(field, "capture and swap must be set");
     out->push_back(state);
   }
   return rc::ok_status();
@@ -76,7 +84,8 @@ Status register_module(Context* context, const rc_module_desc* in, rc_module** o
   }
   RC_TRY(read_states(desc, &states));
   if (desc.kernel) {
-    if (desc.n_slots) return rc::argument_error("desc.n_slots", "a kernel brings its own slots; n_slots must be 0");
+    if (desc.n_slots)
+      return rc::argument_error("desc.n_slots", "a kernel brings its own slots; n_slots must be 0");
     RC_TRY(rc::import_struct(desc.kernel, RC_TYPE_KERNEL_DESC, "desc.kernel", &kernel_desc));
     RC_TRY(rc::KernelModule::create(kernel_desc, &slots, &kernel));
   }
@@ -111,7 +120,8 @@ namespace rc::abi {
 Status read_slot(const rc_slot_desc& slot, const std::string& field, SlotDef* out) {
   RC_TRY(check_name(slot.name, ".", field + ".name"));
   if (slot.role < RC_ROLE_INPUT || slot.role > RC_ROLE_DECISION)
-    return argument_error(field + ".role", format("%d is no role of a slot", static_cast<int>(slot.role)));
+    return argument_error(field + ".role",
+                          format("%d is no role of a slot", static_cast<int>(slot.role)));
   *out = {.name = slot.name, .role = slot.role, .flags = slot.flags};
   return ok_status();
 }
@@ -120,7 +130,8 @@ Status read_slot(const rc_slot_desc& slot, const std::string& field, SlotDef* ou
 
 extern "C" {
 
-rc_status rc_module_register(rc_context* handle, const rc_module_desc* desc, rc_module** out) noexcept {
+rc_status rc_module_register(rc_context* handle, const rc_module_desc* desc,
+                             rc_module** out) noexcept {
   return guard("rc_module_register", [&](uint64_t*) -> Status {
     if (!out) return rc::argument_error("out", "out is NULL");
     *out = nullptr;

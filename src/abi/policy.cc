@@ -76,13 +76,16 @@ rc_status rc_policy_create_json(const char* text, uint64_t length, rc_policy** o
   });
 }
 
-rc_status rc_policy_decide(const rc_policy* policy, const rc_site* site, rc_decision* out) noexcept {
+rc_status rc_policy_decide(const rc_policy* policy, const rc_site* site,
+                           rc_decision* out) noexcept {
   return guard("rc_policy_decide", [&](uint64_t*) -> Status {
-    return fill(out, RC_TYPE_DECISION, "out", [&](rc_decision* value) { return decide(policy, site, value); });
+    return fill(out, RC_TYPE_DECISION, "out",
+                [&](rc_decision* value) { return decide(policy, site, value); });
   });
 }
 
-rc_status rc_policy_describe(const rc_policy* policy, char* buffer, uint64_t capacity, uint64_t* needed) noexcept {
+rc_status rc_policy_describe(const rc_policy* policy, char* buffer, uint64_t capacity,
+                             uint64_t* needed) noexcept {
   if (needed) *needed = 0;
   return guard("rc_policy_describe", [&](uint64_t*) -> Status {
     if (!policy) return Status(RC_E_HANDLE, "policy", "policy is NULL");
@@ -103,6 +106,8 @@ rc_status rc_policy_note(const rc_policy* policy, uint32_t index, rc_note* out) 
   });
 }
 
-void rc_policy_release(rc_policy* policy) noexcept { delete reinterpret_cast<PolicyHandle*>(policy); }
+void rc_policy_release(rc_policy* policy) noexcept {
+  delete reinterpret_cast<PolicyHandle*>(policy);
+}
 
 }  // extern "C"

@@ -24,8 +24,8 @@ Status read_items(const rc_save* items, uint32_t n, uint32_t stride, rc::SaveIte
   return rc::ok_status();
 }
 
-Status save(Locked& lock, Region* r, const rc_save* items, uint32_t n, uint32_t stride, rc_stream stream,
-            rc_tensor_spec* views) {
+Status save(Locked& lock, Region* r, const rc_save* items, uint32_t n, uint32_t stride,
+            rc_stream stream, rc_tensor_spec* views) {
   constexpr uint32_t kInline = 8;
   rc::SaveItem small[kInline];
   std::vector<rc::SaveItem> large;
@@ -54,7 +54,8 @@ Status read_spec(const rc_tensor_spec* spec, const char* field, rc_tensor_spec* 
 
 void describe(Region* r, rc_region_info* info) {
   info->id = r->id;
-  info->state = r->state == RC_REGION_SEALED && rc::region_needs_sources(r) ? RC_REGION_EMPTY : r->state;
+  info->state =
+      r->state == RC_REGION_SEALED && rc::region_needs_sources(r) ? RC_REGION_EMPTY : r->state;
   info->phase = r->replaying ? RC_PHASE_REPLAY : r->phase;
   info->chunk = r->chunk;
   info->microbatch = r->microbatch;
@@ -64,7 +65,8 @@ void describe(Region* r, rc_region_info* info) {
   info->user_data = r->user_data;
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const rc::SlotState& s = r->slots[i];
-    if (s.holds || (s.content == rc::SlotState::kTensor && s.tensor)) info->held_bytes += s.meta.bytes();
+    if (s.holds || (s.content == rc::SlotState::kTensor && s.tensor))
+      info->held_bytes += s.meta.bytes();
     if (s.dropped && !s.done && !s.present()) info->dropped_bytes += s.meta.bytes();
   }
 }
@@ -111,7 +113,8 @@ rc_status rc_step_end(rc_step* handle, rc_stream stream, rc_step_report* report)
     {
       Locked lock(step->context);
       if (lock.context()->storage.device().capturing(stream))
-        return Status(RC_E_CAPTURE, "stream", "a step cannot end while its stream is being captured");
+        return Status(RC_E_CAPTURE, "stream",
+                      "a step cannot end while its stream is being captured");
       status = rc::step_end(lock, step, stream, &value);
     }
     if (report) status.ok() ? rc::export_struct(value, report) : rc::clear_output(report);
@@ -132,10 +135,11 @@ rc_status rc_region_begin(rc_context* handle, const rc_region_desc* in, rc_regio
   });
 }
 
-rc_status rc_region_save(rc_region* region, const rc_save* items, uint32_t n, uint32_t stride, rc_stream stream,
-                         rc_tensor_spec* views) noexcept {
-  return with_region("rc_region_save", region,
-                     [&](Locked& lock, Region* r) { return save(lock, r, items, n, stride, stream, views); });
+rc_status rc_region_save(rc_region* region, const rc_save* items, uint32_t n, uint32_t stride,
+                         rc_stream stream, rc_tensor_spec* views) noexcept {
+  return with_region("rc_region_save", region, [&](Locked& lock, Region* r) {
+    return save(lock, r, items, n, stride, stream, views);
+  });
 }
 
 rc_status rc_region_slot_add(rc_region* region, const rc_slot_desc* in, uint32_t* slot) noexcept {
@@ -150,19 +154,20 @@ rc_status rc_region_slot_add(rc_region* region, const rc_slot_desc* in, uint32_t
   });
 }
 
-rc_status rc_region_alloc(rc_region* region, uint32_t slot, const rc_tensor_spec* spec, rc_stream stream,
-                          rc_tensor_spec* out) noexcept {
+rc_status rc_region_alloc(rc_region* region, uint32_t slot, const rc_tensor_spec* spec,
+                          rc_stream stream, rc_tensor_spec* out) noexcept {
   pass(region, out, RC_TYPE_TENSOR_SPEC);
   return with_region("rc_region_alloc", region, [&](Locked& lock, Region* r) -> Status {
     rc_tensor_spec s;
     RC_TRY(read_spec(spec, "spec", &s));
-    return fill(out, RC_TYPE_TENSOR_SPEC, "out",
-                [&](rc_tensor_spec* value) { return rc::region_alloc(lock, r, slot, s, stream, value); });
+    return fill(out, RC_TYPE_TENSOR_SPEC, "out", [&](rc_tensor_spec* value) {
+      return rc::region_alloc(lock, r, slot, s, stream, value);
+    });
   });
 }
 
-rc_status rc_region_output(rc_region* region, uint32_t slot, rc_output_mode mode, const rc_tensor_spec* view,
-                           rc_stream) noexcept {
+rc_status rc_region_output(rc_region* region, uint32_t slot, rc_output_mode mode,
+                           const rc_tensor_spec* view, rc_stream) noexcept {
   return with_region("rc_region_output", region, [&](Locked&, Region* r) -> Status {
     rc_tensor_spec s;
     RC_TRY(read_spec(view, "view", &s));
@@ -203,7 +208,8 @@ rc_status rc_backward_replay(rc_region* const* regions, uint32_t n, rc_stream st
       RC_TRY(check(r));
       if (!first) first = r;
       if (r->context != first->context)
-        return Status(RC_E_HANDLE, rc::format("regions[%u]", i), "the region is of another context");
+        return Status(RC_E_HANDLE, rc::format("regions[%u]", i),
+                      "the region is of another context");
     }
     if (!first) return Status::note(RC_PASS);
     Locked lock(first->context);
@@ -215,15 +221,18 @@ rc_status rc_backward_replay(rc_region* const* regions, uint32_t n, rc_stream st
   });
 }
 
-rc_status rc_region_view(rc_region* region, uint32_t slot, rc_stream stream, rc_tensor_spec* out) noexcept {
+rc_status rc_region_view(rc_region* region, uint32_t slot, rc_stream stream,
+                         rc_tensor_spec* out) noexcept {
   pass(region, out, RC_TYPE_TENSOR_SPEC);
   return with_region("rc_region_view", region, [&](Locked& lock, Region* r) {
-    return fill(out, RC_TYPE_TENSOR_SPEC, "out",
-                [&](rc_tensor_spec* value) { return rc::region_view(lock, r, slot, stream, value); });
+    return fill(out, RC_TYPE_TENSOR_SPEC, "out", [&](rc_tensor_spec* value) {
+      return rc::region_view(lock, r, slot, stream, value);
+    });
   });
 }
 
-rc_status rc_region_tensor(rc_region* region, uint32_t slot, rc_stream stream, rc_tensor** out) noexcept {
+rc_status rc_region_tensor(rc_region* region, uint32_t slot, rc_stream stream,
+                           rc_tensor** out) noexcept {
   if (out) *out = nullptr;
   return with_region("rc_region_tensor", region, [&](Locked& lock, Region* r) -> Status {
     if (!out) return rc::argument_error("out", "out is NULL");
@@ -241,8 +250,9 @@ rc_status rc_region_restore(rc_region* region, uint32_t slot, rc_stream stream,
 }
 
 rc_status rc_region_done(rc_region* region, uint32_t slot, rc_stream stream) noexcept {
-  return with_region("rc_region_done", region,
-                     [&](Locked& lock, Region* r) { return rc::region_done(lock, r, slot, stream); });
+  return with_region("rc_region_done", region, [&](Locked& lock, Region* r) {
+    return rc::region_done(lock, r, slot, stream);
+  });
 }
 
 rc_status rc_region_wants(rc_region* region, uint32_t slot) noexcept {
@@ -253,11 +263,13 @@ rc_status rc_region_wants(rc_region* region, uint32_t slot) noexcept {
   });
 }
 
-rc_status rc_region_missing(rc_region* region, uint32_t* slots, uint32_t capacity, uint32_t* n) noexcept {
+rc_status rc_region_missing(rc_region* region, uint32_t* slots, uint32_t capacity,
+                            uint32_t* n) noexcept {
   if (n) *n = 0;
   return with_region("rc_region_missing", region, [&](Locked&, Region* r) -> Status {
     if (!n) return rc::argument_error("n", "n is NULL");
-    if (capacity > 0 && !slots) return rc::argument_error("slots", "slots is NULL and capacity is not 0");
+    if (capacity > 0 && !slots)
+      return rc::argument_error("slots", "slots is NULL and capacity is not 0");
     if (!r->replaying) rc::region_find_missing(r);
     *n = static_cast<uint32_t>(r->missing.size());
     std::copy_n(r->missing.begin(), std::min(capacity, *n), slots);
@@ -265,7 +277,8 @@ rc_status rc_region_missing(rc_region* region, uint32_t* slots, uint32_t capacit
   });
 }
 
-rc_status rc_region_decide(rc_region* region, uint32_t slot, const rc_tensor_spec* value, rc_stream stream) noexcept {
+rc_status rc_region_decide(rc_region* region, uint32_t slot, const rc_tensor_spec* value,
+                           rc_stream stream) noexcept {
   return with_region("rc_region_decide", region, [&](Locked& lock, Region* r) -> Status {
     rc_tensor_spec s;
     RC_TRY(read_spec(value, "value", &s));
@@ -285,7 +298,8 @@ rc_status rc_region_rng_record(rc_region* region, uint32_t index, rc_rng* out) n
   pass(region, out, RC_TYPE_RNG);
   return with_region("rc_region_rng_record", region, [&](Locked&, Region* r) {
     return fill(out, RC_TYPE_RNG, "out", [&](rc_rng* value) -> Status {
-      if (r->state == RC_REGION_CANCELLED) return Status(RC_E_STATE, "region", "the region is cancelled");
+      if (r->state == RC_REGION_CANCELLED)
+        return Status(RC_E_STATE, "region", "the region is cancelled");
       if (index >= r->entry.rng.size()) return Status::note(RC_PASS);
       value->seed = r->context->rng_seed;
       value->offset = r->entry.rng[index].offset;
@@ -343,7 +357,8 @@ rc_status rc_region_lookup(rc_context* handle, const rc_region_key* in, rc_regio
     if (!key.module) return Status(RC_E_HANDLE, "key.module", "module is NULL");
     Locked lock(unwrap(handle));
     for (Region* r = unwrap(key.module)->live; r; r = r->module_next) {
-      if (r->step != unwrap(key.step) || r->chunk != key.chunk || r->microbatch != key.microbatch) continue;
+      if (r->step != unwrap(key.step) || r->chunk != key.chunk || r->microbatch != key.microbatch)
+        continue;
       if (key.occurrence && r->occurrence != key.occurrence) continue;
       ++r->handles;
       *out = reinterpret_cast<rc_region*>(r);

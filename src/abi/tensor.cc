@@ -38,7 +38,9 @@ rc_status rc_tensor_view(const rc_tensor* tensor, rc_tensor_spec* out) noexcept 
   });
 }
 
-void rc_tensor_release(rc_tensor* tensor) noexcept { rc::release_tensor(tensor); }
+void rc_tensor_release(rc_tensor* tensor) noexcept {
+  rc::release_tensor(tensor);
+}
 
 rc_status rc_fence_create(rc_context* context, rc_fence** out) noexcept {
   return guard("rc_fence_create", [&](uint64_t*) -> Status {
@@ -68,7 +70,8 @@ rc_status rc_fence_wait(rc_fence* fence, uint64_t timeout_ns) noexcept {
   return checked < 0 ? checked : reinterpret_cast<rc::Fence*>(fence)->wait(timeout_ns);
 }
 
-rc_status rc_fence_on_done(rc_fence* fence, void (*done)(void*, rc_status), void* user_data) noexcept {
+rc_status rc_fence_on_done(rc_fence* fence, void (*done)(void*, rc_status),
+                           void* user_data) noexcept {
   return guard("rc_fence_on_done", [&](uint64_t*) -> Status {
     RC_TRY(check_fence(fence));
     if (!done) return rc::argument_error("done", "done is NULL");
@@ -78,7 +81,8 @@ rc_status rc_fence_on_done(rc_fence* fence, void (*done)(void*, rc_status), void
 }
 
 void rc_fence_release(rc_fence* fence) noexcept {
-  if (fence && !reinterpret_cast<rc::Fence*>(fence)->forked()) reinterpret_cast<rc::Fence*>(fence)->release();
+  if (fence && !reinterpret_cast<rc::Fence*>(fence)->forked())
+    reinterpret_cast<rc::Fence*>(fence)->release();
 }
 
 }  // extern "C"

@@ -13,7 +13,8 @@ constexpr size_t kMaxName = 47;
 Status check_comm(const rc_comm_desc& desc) {
   if (!desc.name || !*desc.name) return argument_error("desc.name", "the group needs a name");
   if (std::strlen(desc.name) > kMaxName)
-    return argument_error("desc.name", format("%zu bytes; at most %zu", std::strlen(desc.name), kMaxName));
+    return argument_error("desc.name",
+                          format("%zu bytes; at most %zu", std::strlen(desc.name), kMaxName));
   if (desc.size == 0 || desc.rank >= desc.size)
     return argument_error("desc.rank", format("rank %u of %u", desc.rank, desc.size));
   switch (static_cast<uint32_t>(desc.backend)) {
@@ -22,12 +23,14 @@ Status check_comm(const rc_comm_desc& desc) {
         return argument_error("desc.ops.all_gather", "a host backend needs all_gather");
       return ok_status();
     case RC_BACKEND_SELF:
-      if (desc.size != 1) return argument_error("desc.size", format("%u; a SELF group has one member", desc.size));
+      if (desc.size != 1)
+        return argument_error("desc.size", format("%u; a SELF group has one member", desc.size));
       return ok_status();
     case RC_BACKEND_NCCL:
       return Status(RC_E_UNSUPPORTED, "desc.backend", "this build has no NCCL");
     default:
-      return argument_error("desc.backend", format("%d is no rc_backend", static_cast<int>(desc.backend)));
+      return argument_error("desc.backend",
+                            format("%d is no rc_backend", static_cast<int>(desc.backend)));
   }
 }
 
@@ -37,7 +40,8 @@ Status create_comm(Context* context, const rc_comm_desc& desc, Comm** out) {
   RC_TRY(check_comm(desc));
   Locked lock(context);
   for (const Comm* comm : context->comms)
-    if (comm->name == desc.name) return argument_error("desc.name", format("group '%s' exists already", desc.name));
+    if (comm->name == desc.name)
+      return argument_error("desc.name", format("group '%s' exists already", desc.name));
   auto comm = std::make_unique<Comm>(context, desc.name, desc);
   context->expect_deferred(1);
   context->comms.push_back(comm.get());
@@ -52,8 +56,9 @@ void release_comm(Comm* comm) {
   comm->context->settle_deferred(1);
   --comm->context->objects;
   if (comm->ops.destroy)
-    comm->context->defer([](void* destroy, void* data, void*) { reinterpret_cast<void (*)(void*)>(destroy)(data); },
-                         reinterpret_cast<void*>(comm->ops.destroy), comm->ops.user_data);
+    comm->context->defer(
+        [](void* destroy, void* data, void*) { reinterpret_cast<void (*)(void*)>(destroy)(data); },
+        reinterpret_cast<void*>(comm->ops.destroy), comm->ops.user_data);
   delete comm;
 }
 

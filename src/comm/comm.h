@@ -12,7 +12,11 @@ class Context;
 class Comm {
  public:
   Comm(Context* owner, std::string group, const rc_comm_desc& desc)
-      : context(owner), name(std::move(group)), backend(desc.backend), rank(desc.rank), size(desc.size) {
+      : context(owner),
+        name(std::move(group)),
+        backend(desc.backend),
+        rank(desc.rank),
+        size(desc.size) {
     if (desc.ops) ops = *desc.ops;
   }
   Context* const context;

@@ -13,8 +13,9 @@ namespace rc {
 // Smallest block that is worth parking. Measured by parking_bench.cc (Linux 6.18, 2 cores): parking
 // and unparking costs 10 us at 256 KiB, 17 us at 1 MiB, 14 us at 4 MiB (whole huge pages move from
 // 2 MiB on) and 24 us at 16 MiB, where one streaming fill takes 39 us per MiB. At 1 MiB the pair is
-// less than half of the cheapest possible replay; at 256 KiB it is as much as that replay, and still
-// the only way to give the memory to others while the address stays. Below, storage keeps the block.
+// less than half of the cheapest possible replay; at 256 KiB it is as much as that replay, and
+// still the only way to give the memory to others while the address stays. Below, storage keeps the
+// block.
 inline constexpr size_t kParkBytesMin = size_t{1} << 18;
 
 struct CpuDeviceOptions {

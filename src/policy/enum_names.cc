@@ -24,8 +24,7 @@ const char* name_of(rc_fp8 value) {
   return pick(kNames, value);
 }
 const char* name_of(rc_graph value) {
-  static constexpr const char* kNames[] = {"none", "local", "transformer_engine",
-                                           "full_iteration"};
+  static constexpr const char* kNames[] = {"none", "local", "transformer_engine", "full_iteration"};
   return pick(kNames, value);
 }
 const char* name_of(rc_action value) {

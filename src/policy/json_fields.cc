@@ -65,14 +65,18 @@ const std::vector<PlainField>& plain_fields() {
       {"attention_dropout", "attention_dropout", &S::attention_dropout},
       {"hidden_dropout", "hidden_dropout", &S::hidden_dropout},
       {"moe_input_jitter_eps", "moe_input_jitter_eps", &S::moe_input_jitter_eps},
-#define RC_FLAG_FIELD(key, flag) {key, key, FlagBit{flag}}
+#define RC_FLAG_FIELD(key, flag) \
+  {                              \
+    key, key, FlagBit {          \
+      flag                       \
+    }                            \
+  }
       RC_FLAG_FIELD("distribute_saved_activations", RC_POLICY_DISTRIBUTE_SAVED),
       RC_FLAG_FIELD("sequence_parallel", RC_POLICY_SEQUENCE_PARALLEL),
       RC_FLAG_FIELD("moe_grouped_gemm", RC_POLICY_MOE_GROUPED_GEMM),
       RC_FLAG_FIELD("multi_latent_attention", RC_POLICY_MULTI_LATENT_ATTENTION),
       RC_FLAG_FIELD("moe_shared_expert_overlap", RC_POLICY_MOE_SHARED_EXPERT_OVERLAP),
-      RC_FLAG_FIELD("overlap_moe_expert_parallel_comm",
-                    RC_POLICY_OVERLAP_MOE_EXPERT_PARALLEL_COMM),
+      RC_FLAG_FIELD("overlap_moe_expert_parallel_comm", RC_POLICY_OVERLAP_MOE_EXPERT_PARALLEL_COMM),
       RC_FLAG_FIELD("fused_attention", RC_POLICY_FUSED_ATTENTION),
       RC_FLAG_FIELD("fused_norm", RC_POLICY_FUSED_NORM),
       RC_FLAG_FIELD("cpu_offloading", RC_POLICY_CPU_OFFLOADING),

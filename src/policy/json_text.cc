@@ -39,8 +39,8 @@ Status check_depth(std::string_view text) {
     if (c == '{' || c == '[') ++depth;
     if (c == '}' || c == ']') --depth;
     if (depth > kMaxJsonDepth) {
-      return argument_error("", format("%s: nested deeper than %d levels",
-                                       position(text, i).c_str(), kMaxJsonDepth));
+      return argument_error(
+          "", format("%s: nested deeper than %d levels", position(text, i).c_str(), kMaxJsonDepth));
     }
   }
   return ok_status();
@@ -125,11 +125,10 @@ Status parse_json(std::string_view text, json* out) {
   RC_TRY(check_depth(text));
   try {
     DuplicateKeys duplicates;
-    *out = json::parse(text.begin(), text.end(),
-                       [&](int, json::parse_event_t event, json& parsed) {
-                         duplicates.on_event(event, parsed);
-                         return true;
-                       });
+    *out = json::parse(text.begin(), text.end(), [&](int, json::parse_event_t event, json& parsed) {
+      duplicates.on_event(event, parsed);
+      return true;
+    });
     if (duplicates.first().empty()) return ok_status();
     return argument_error(duplicates.first(), "the object has this key twice");
   } catch (const json::parse_error& error) {

@@ -24,12 +24,19 @@ Status wrong_type(const json& value, const std::string& at, const char* wanted) 
 
 // The keys of a rule, in the order of rc_policy_rule.
 const std::vector<std::string_view>& rule_keys() {
-  static const auto* const keys = new std::vector<std::string_view>{
-      "kind",         "slot",  "role",
-      "first_layer",  "n_layers", "chunk",
-      "first_microbatch", "n_microbatches", "action",
-      "tier",         "codec", "group_layers",
-      "group"};
+  static const auto* const keys = new std::vector<std::string_view>{"kind",
+                                                                    "slot",
+                                                                    "role",
+                                                                    "first_layer",
+                                                                    "n_layers",
+                                                                    "chunk",
+                                                                    "first_microbatch",
+                                                                    "n_microbatches",
+                                                                    "action",
+                                                                    "tier",
+                                                                    "codec",
+                                                                    "group_layers",
+                                                                    "group"};
   return *keys;
 }
 
@@ -38,9 +45,9 @@ Status check_keys(const json& value, const std::string& at,
   if (!value.is_object()) return wrong_type(value, at, "an object");
   for (const auto& [key, unused] : value.items()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    return argument_error(at + pointer_token(key),
-                          format("unknown key %s%s", in_quotes(key).c_str(),
-                                 did_you_mean(key, known).c_str()));
+    return argument_error(
+        at + pointer_token(key),
+        format("unknown key %s%s", in_quotes(key).c_str(), did_you_mean(key, known).c_str()));
   }
   return ok_status();
 }

@@ -16,15 +16,15 @@ struct BuiltIn {
 };
 // A family stands before its members.
 constexpr BuiltIn kBuiltIn[] = {
-    {"core_attn", false, nullptr},       {"mlp", false, nullptr},
-    {"moe", false, nullptr},             {"shared_experts", false, nullptr},
-    {"layer", false, nullptr},           {"layernorm", true, nullptr},
-    {"moe_act", true, nullptr},          {"mla_up_proj", true, nullptr},
-    {"gdn_norm_out", true, nullptr},     {"gdp_in_proj", true, nullptr},
-    {"gdp_qkv", true, nullptr},          {"mhc", true, nullptr},
-    {"attn_norm", true, "layernorm"},    {"mlp_norm", true, "layernorm"},
-    {"qkv_linear", false, nullptr},      {"attn_proj", false, nullptr},
-    {"expert_fc1", false, nullptr},      {"fused_group_mlp", false, nullptr},
+    {"core_attn", false, nullptr},    {"mlp", false, nullptr},
+    {"moe", false, nullptr},          {"shared_experts", false, nullptr},
+    {"layer", false, nullptr},        {"layernorm", true, nullptr},
+    {"moe_act", true, nullptr},       {"mla_up_proj", true, nullptr},
+    {"gdn_norm_out", true, nullptr},  {"gdp_in_proj", true, nullptr},
+    {"gdp_qkv", true, nullptr},       {"mhc", true, nullptr},
+    {"attn_norm", true, "layernorm"}, {"mlp_norm", true, "layernorm"},
+    {"qkv_linear", false, nullptr},   {"attn_proj", false, nullptr},
+    {"expert_fc1", false, nullptr},   {"fused_group_mlp", false, nullptr},
 };
 
 constexpr std::array<std::string_view, 11> kRecomputeModules = {
@@ -46,8 +46,8 @@ bool well_formed(std::string_view name) {
 KindTable::KindTable() {
   for (const BuiltIn& kind : kBuiltIn) {
     index_.emplace(kind.name, static_cast<int>(kinds_.size()));
-    kinds_.push_back({kind.name, kind.discards_output, true,
-                      kind.family == nullptr ? -1 : find(kind.family)});
+    kinds_.push_back(
+        {kind.name, kind.discards_output, true, kind.family == nullptr ? -1 : find(kind.family)});
   }
   layer_ = find("layer");
 }

@@ -34,9 +34,9 @@ TEST(KindTable, RefusesMalformedAndKnownNames) {
   KindTable table;
   EXPECT_TRUE(table.add({"rope_2", true}, "kinds[0].name").ok());
   EXPECT_TRUE(table.add({std::string(47, 'a'), false}, "f").ok());
-  for (const std::string& name : {std::string(), std::string("Rope"), std::string("a-b"),
-                                 std::string("a b"), std::string("\xc3\xa9"), std::string(48, 'a'),
-                                 std::string("a\0b", 3)}) {
+  for (const std::string& name :
+       {std::string(), std::string("Rope"), std::string("a-b"), std::string("a b"),
+        std::string("\xc3\xa9"), std::string(48, 'a'), std::string("a\0b", 3)}) {
     const Status status = table.add({name, false}, "kinds[1].name");
     EXPECT_EQ(status.code(), RC_E_ARGUMENT) << name;
     EXPECT_EQ(status.field(), "kinds[1].name");

@@ -11,7 +11,9 @@ bool in_range(uint32_t value, uint32_t first, uint32_t n) {
   return value >= first && (n == 0 || value - first < n);
 }
 
-uint32_t saturated_sum(uint32_t a, uint32_t b) { return b > UINT32_MAX - a ? UINT32_MAX : a + b; }
+uint32_t saturated_sum(uint32_t a, uint32_t b) {
+  return b > UINT32_MAX - a ? UINT32_MAX : a + b;
+}
 
 }  // namespace
 

@@ -145,8 +145,7 @@ Status read_rules(const rc_policy_desc& desc, std::vector<RuleSpec>* out) {
 
 Status read_layout(const rc_policy_desc& desc, PolicySpec* out) {
   if (desc.num_layers > kMaxLayers) {
-    return argument_error("num_layers",
-                          format("%u, the limit is %u", desc.num_layers, kMaxLayers));
+    return argument_error("num_layers", format("%u, the limit is %u", desc.num_layers, kMaxLayers));
   }
   if (desc.moe_layers != nullptr) {
     if (desc.num_layers == 0) {
@@ -154,8 +153,8 @@ Status read_layout(const rc_policy_desc& desc, PolicySpec* out) {
     }
     out->moe_layers.assign(desc.moe_layers, desc.moe_layers + desc.num_layers);
   }
-  RC_TRY(check_list(desc.layers_per_virtual_stage, desc.n_virtual_stages,
-                    "layers_per_virtual_stage"));
+  RC_TRY(
+      check_list(desc.layers_per_virtual_stage, desc.n_virtual_stages, "layers_per_virtual_stage"));
   if (desc.n_virtual_stages > 0) {
     out->layers_per_virtual_stage.assign(desc.layers_per_virtual_stage,
                                          desc.layers_per_virtual_stage + desc.n_virtual_stages);

@@ -53,8 +53,8 @@ TEST(PolicyRules, TC2878_RefusesDropoutInCapturedRecomputedAttention) {
 }
 
 TEST(PolicyRules, TC2886_RefusesHiddenDropoutInCapturedRecomputedMlpOrMoe) {
-  for (const auto& [module, scope] : {std::pair("mlp", RC_GRAPH_SCOPE_MLP),
-                                      std::pair("moe", RC_GRAPH_SCOPE_MOE)}) {
+  for (const auto& [module, scope] :
+       {std::pair("mlp", RC_GRAPH_SCOPE_MLP), std::pair("moe", RC_GRAPH_SCOPE_MOE)}) {
     PolicySpec spec = selective({module});
     spec.hidden_dropout = 0.25;
     spec.graph = RC_GRAPH_LOCAL;

@@ -58,16 +58,15 @@ Status SpecReader::collect(const json& root) {
     if (value.is_null()) continue;
     const auto [entry, fresh] = entries_.try_emplace(name, Entry{key, &value});
     if (!fresh && *entry->second.value != value) {
-      return argument_error(pointer_token(key),
-                            format("contradicts %s, another spelling of it",
-                                   in_quotes(entry->second.key).c_str()));
+      return argument_error(pointer_token(key), format("contradicts %s, another spelling of it",
+                                                       in_quotes(entry->second.key).c_str()));
     }
   }
   const Entry* version = find("rcore_policy");
   if (version == nullptr) return argument_error("/rcore_policy", "missing, must be 1");
   if (!version->value->is_number_integer() || *version->value != 1) {
-    return argument_error("/rcore_policy", format("%s, this library reads version 1",
-                                                  show(*version->value).c_str()));
+    return argument_error(
+        "/rcore_policy", format("%s, this library reads version 1", show(*version->value).c_str()));
   }
   const Entry* old = find("checkpoint_activations");
   if (old != nullptr && *old->value != false) {
@@ -90,7 +89,7 @@ Status SpecReader::read_plain(PolicySpec* spec) const {
     } else if (const auto* number = std::get_if<uint32_t PolicySpec::*>(&field.target)) {
       uint64_t value = 0;
       RC_TRY(read_count(*entry->value, at, field.least, UINT32_MAX, &value));
-      spec->**number = static_cast<uint32_t>(value);
+      spec->** number = static_cast<uint32_t>(value);
     } else if (const auto* big = std::get_if<uint64_t PolicySpec::*>(&field.target)) {
       RC_TRY(read_count(*entry->value, at, field.least, UINT64_MAX, &(spec->**big)));
     } else {
@@ -146,11 +145,11 @@ Status SpecReader::read_layout(PolicySpec* spec) const {
   RC_TRY(read_count(*per_stage->value, per_stage->pointer(), 1, kMaxLayers, &n));
   const uint64_t per_rank = spec->num_layers / spec->pp_size;
   if (spec->num_layers == 0 || spec->num_layers % spec->pp_size != 0 || per_rank % n != 0) {
-    return argument_error(per_stage->pointer(),
-                          format("%llu does not divide the layers of a pipeline rank: "
-                                 "num_layers %u over %u ranks",
-                                 static_cast<unsigned long long>(n), spec->num_layers,
-                                 spec->pp_size));
+    return argument_error(
+        per_stage->pointer(),
+        format("%llu does not divide the layers of a pipeline rank: "
+               "num_layers %u over %u ranks",
+               static_cast<unsigned long long>(n), spec->num_layers, spec->pp_size));
   }
   const auto vpp = static_cast<uint32_t>(per_rank / n);
   if (find("virtual_pipeline_model_parallel_size") != nullptr && spec->vpp_size != vpp) {
@@ -177,8 +176,8 @@ Status SpecReader::read_moe_layers(PolicySpec* spec) const {
     RC_TRY(read_count(*freq->value, at, 1, kMaxLayers, &every));
     if (spec->num_layers == 0) return argument_error(at, "needs num_layers, which is not set");
     if (spec->num_layers > kMaxLayers) {
-      return argument_error("/num_layers", format("%u, the limit is %u", spec->num_layers,
-                                                  kMaxLayers));
+      return argument_error("/num_layers",
+                            format("%u, the limit is %u", spec->num_layers, kMaxLayers));
     }
     for (uint32_t i = 0; i < spec->num_layers; ++i) spec->moe_layers.push_back(i % every == 0);
     return ok_status();
@@ -200,8 +199,8 @@ Status SpecReader::read_moe_layers(PolicySpec* spec) const {
 Status SpecReader::read_architecture(PolicySpec* spec) const {
   if (const Entry* entry = find("moe_token_dispatcher_type")) {
     std::string type;
-    RC_TRY(read_choice(*entry->value, entry->pointer(), {"allgather", "alltoall", "flex"}, "",
-                       &type));
+    RC_TRY(
+        read_choice(*entry->value, entry->pointer(), {"allgather", "alltoall", "flex"}, "", &type));
     if (type == "alltoall") spec->flags |= RC_POLICY_MOE_ALLTOALL_DISPATCHER;
   }
   if (const Entry* entry = find("moe_latent_size")) {
@@ -225,9 +224,8 @@ Status SpecReader::read_numerics_and_graphs(PolicySpec* spec) const {
     return argument_error(recipe->pointer(), "set without fp8, it has no effect");
   }
   // Megatron says the number format in fp8 and the scaling in fp8_recipe.
-  const bool by_format =
-      fp8 != nullptr && fp8->value->is_string() &&
-      (*fp8->value == "e4m3" || *fp8->value == "hybrid");
+  const bool by_format = fp8 != nullptr && fp8->value->is_string() &&
+                         (*fp8->value == "e4m3" || *fp8->value == "hybrid");
   if (by_format) {
     spec->fp8 = RC_FP8_DELAYED;
   } else if (fp8 != nullptr && *fp8->value != false) {
@@ -237,8 +235,8 @@ Status SpecReader::read_numerics_and_graphs(PolicySpec* spec) const {
     rc_fp8 scaling = RC_FP8_OFF;
     RC_TRY(read_enum(*recipe->value, recipe->pointer(), 5, &scaling, nullptr));
     if (!by_format && scaling != spec->fp8) {
-      return argument_error(recipe->pointer(), format("%s contradicts fp8 %s", name_of(scaling),
-                                                      name_of(spec->fp8)));
+      return argument_error(recipe->pointer(),
+                            format("%s contradicts fp8 %s", name_of(scaling), name_of(spec->fp8)));
     }
     spec->fp8 = scaling;
   }

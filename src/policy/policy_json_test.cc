@@ -46,12 +46,13 @@ TEST(PolicyJson, ReadsOtherSpellings) {
       "pipeline_model_parallel_size": 2, "virtual_pipeline_model_parallel_size": 2)"));
   EXPECT_EQ(describe(*with(R"("activations_checkpoint_granularity": "full",
       "activations_checkpoint_method": "uniform", "activations_checkpoint_num_layers": 1,
-      "num_layers": 8, "pp_size": 2, "vpp_size": 2)")), megatron);
+      "num_layers": 8, "pp_size": 2, "vpp_size": 2)")),
+            megatron);
   EXPECT_EQ(describe(*with(R"("--recompute-granularity": "full", "--recompute-method": "uniform",
       "--recompute-num-layers": 1, "--num-layers": 8, "--pipeline-model-parallel-size": 2,
-      "--num-layers-per-virtual-pipeline-stage": 2)")), megatron);
-  EXPECT_EQ(with(R"("recompute-activations": true)")->spec().granularity,
-            RC_GRANULARITY_SELECTIVE);
+      "--num-layers-per-virtual-pipeline-stage": 2)")),
+            megatron);
+  EXPECT_EQ(with(R"("recompute-activations": true)")->spec().granularity, RC_GRANULARITY_SELECTIVE);
   EXPECT_EQ(with(R"("moe_layer_recompute": true)")->spec().recompute_modules->back(), "moe");
   EXPECT_EQ(with(R"("num_layers": 5, "moe_layer_freq": 2)")->spec().moe_layers,
             (std::vector<uint8_t>{1, 0, 1, 0, 1}));
@@ -60,14 +61,18 @@ TEST(PolicyJson, ReadsOtherSpellings) {
   EXPECT_EQ(with(R"("fp8": "hybrid", "fp8_recipe": "blockwise")")->spec().fp8, RC_FP8_BLOCKWISE);
   EXPECT_EQ(with(R"("fp8": "e4m3")")->spec().fp8, RC_FP8_DELAYED);
   EXPECT_EQ(with(R"("fp8": false)")->spec().fp8, RC_FP8_OFF);
-  EXPECT_EQ(with(R"("cuda_graph_impl": "local", "cuda_graph_scope": "full_iteration")")
-                ->spec().graph, RC_GRAPH_FULL_ITERATION);
+  EXPECT_EQ(
+      with(R"("cuda_graph_impl": "local", "cuda_graph_scope": "full_iteration")")->spec().graph,
+      RC_GRAPH_FULL_ITERATION);
   EXPECT_EQ(with(R"("cuda_graph_impl": "local", "cuda-graph-modules": ["attn", "mlp"])")
-                ->spec().graph_scopes, RC_GRAPH_SCOPE_ATTN | RC_GRAPH_SCOPE_MLP);
-  EXPECT_TRUE(with(R"("experimental_attention_variant": "gdn2")")->spec().has(
-      RC_POLICY_GATED_DELTA_NET));
-  EXPECT_TRUE(with(R"("moe_token_dispatcher_type": "alltoall")")->spec().has(
-      RC_POLICY_MOE_ALLTOALL_DISPATCHER));
+                ->spec()
+                .graph_scopes,
+            RC_GRAPH_SCOPE_ATTN | RC_GRAPH_SCOPE_MLP);
+  EXPECT_TRUE(
+      with(R"("experimental_attention_variant": "gdn2")")->spec().has(RC_POLICY_GATED_DELTA_NET));
+  EXPECT_TRUE(with(R"("moe_token_dispatcher_type": "alltoall")")
+                  ->spec()
+                  .has(RC_POLICY_MOE_ALLTOALL_DISPATCHER));
 }
 
 TEST(PolicyJson, NullMeansNotSet) {
@@ -180,10 +185,18 @@ TEST(PolicyJson, SurvivesMutatedText) {
     for (size_t n = 1 + engine() % 3; n > 0; --n) {
       const size_t at = engine() % text.size();
       switch (engine() % 4) {
-        case 0: text[at] = bytes[engine() % bytes.size()]; break;
-        case 1: text.erase(at, 1 + engine() % 9); break;
-        case 2: text.insert(at, 1, bytes[engine() % bytes.size()]); break;
-        default: text.insert(at, text.substr(engine() % text.size(), engine() % 24)); break;
+        case 0:
+          text[at] = bytes[engine() % bytes.size()];
+          break;
+        case 1:
+          text.erase(at, 1 + engine() % 9);
+          break;
+        case 2:
+          text.insert(at, 1, bytes[engine() % bytes.size()]);
+          break;
+        default:
+          text.insert(at, text.substr(engine() % text.size(), engine() % 24));
+          break;
       }
       if (text.empty()) text = " ";
     }

@@ -43,9 +43,12 @@ std::map<std::string, Row> table_in_markdown() {
 
 const char* text_of(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kSame: return "same";
-    case Verdict::kRelaxed: return "relaxed";
-    case Verdict::kNotApplicable: return "not applicable";
+    case Verdict::kSame:
+      return "same";
+    case Verdict::kRelaxed:
+      return "relaxed";
+    case Verdict::kNotApplicable:
+      return "not applicable";
   }
   return "?";
 }

@@ -20,8 +20,8 @@ Status StageLayout::make(const PolicySpec& spec, StageLayout* out) {
   *out = StageLayout();
   out->num_layers_ = spec.num_layers;
   if (spec.vpp_size > 1 && spec.pp_size == 1) {
-    return argument_error("vpp_size", format("%u virtual chunks need pp_size > 1, it is 1",
-                                             spec.vpp_size));
+    return argument_error("vpp_size",
+                          format("%u virtual chunks need pp_size > 1, it is 1", spec.vpp_size));
   }
   if (spec.num_layers == 0) {
     if (spec.pp_size > 1) {
@@ -51,22 +51,22 @@ Status StageLayout::spread(const PolicySpec& spec) {
   const uint32_t last = spec.num_layers_in_last_pipeline_stage;
   const uint32_t pp = spec.pp_size, vpp = spec.vpp_size;
   if (pp == 1 && (first != 0 || last != 0)) {
-    const char* field = first != 0 ? "num_layers_in_first_pipeline_stage"
-                                   : "num_layers_in_last_pipeline_stage";
+    const char* field =
+        first != 0 ? "num_layers_in_first_pipeline_stage" : "num_layers_in_last_pipeline_stage";
     return argument_error(field, format("%u without a pipeline: pp_size is 1", first + last));
   }
   if (uint64_t{first} + last > spec.num_layers) {
-    return argument_error("num_layers_in_first_pipeline_stage",
-                          format("first %u and last %u pass num_layers %u", first, last,
-                                 spec.num_layers));
+    return argument_error(
+        "num_layers_in_first_pipeline_stage",
+        format("first %u and last %u pass num_layers %u", first, last, spec.num_layers));
   }
   const uint32_t middle_ranks = pp - (first != 0 ? 1 : 0) - (last != 0 ? 1 : 0);
   const uint32_t middle_layers = spec.num_layers - first - last;
   if ((middle_layers == 0) != (middle_ranks == 0) ||
       (middle_ranks != 0 && middle_layers % middle_ranks != 0)) {
-    return argument_error("num_layers",
-                          format("%u layers do not spread evenly over %u pipeline ranks",
-                                 middle_layers, middle_ranks));
+    return argument_error(
+        "num_layers", format("%u layers do not spread evenly over %u pipeline ranks", middle_layers,
+                             middle_ranks));
   }
   const uint32_t middle = middle_ranks == 0 ? 0 : middle_layers / middle_ranks;
   RC_TRY(check_uneven("num_layers_in_first_pipeline_stage", first, vpp));

@@ -122,8 +122,8 @@ Status run_checks(RuleCheck& check) {
 Status check_shape(const PolicySpec& spec) {
   RC_TRY(check_enum(spec.granularity, 3, "recompute_granularity",
                     "RC_GRANULARITY_NONE, _SELECTIVE or _FULL", " [TC1902]"));
-  RC_TRY(check_enum(spec.method, 3, "recompute_method",
-                    "RC_METHOD_UNSET, _UNIFORM or _BLOCK", " [TC1909]"));
+  RC_TRY(check_enum(spec.method, 3, "recompute_method", "RC_METHOD_UNSET, _UNIFORM or _BLOCK",
+                    " [TC1909]"));
   RC_TRY(check_enum(spec.fp8, 5, "fp8", "a value of rc_fp8"));
   RC_TRY(check_enum(spec.graph, 4, "cuda_graph_impl", "a value of rc_graph"));
   if ((spec.flags & ~kAllFlags) != 0) {
@@ -132,10 +132,10 @@ Status check_shape(const PolicySpec& spec) {
                                           static_cast<unsigned long long>(kAllFlags)));
   }
   if ((spec.graph_scopes & ~kAllScopes) != 0) {
-    return argument_error("cuda_graph_scope",
-                          format("0x%llx has bits beyond 0x%llx",
-                                 static_cast<unsigned long long>(spec.graph_scopes),
-                                 static_cast<unsigned long long>(kAllScopes)));
+    return argument_error(
+        "cuda_graph_scope",
+        format("0x%llx has bits beyond 0x%llx", static_cast<unsigned long long>(spec.graph_scopes),
+               static_cast<unsigned long long>(kAllScopes)));
   }
   RC_TRY(check_rank(spec.pp_rank, spec.pp_size, "pp_rank", "pp_size"));
   RC_TRY(check_rank(spec.tp_rank, spec.tp_size, "tp_rank", "tp_size"));
@@ -143,14 +143,13 @@ Status check_shape(const PolicySpec& spec) {
   RC_TRY(check_rank(0, spec.cp_size, "cp_size", "cp_size"));
   RC_TRY(check_rank(0, spec.ep_size, "ep_size", "ep_size"));
   if (spec.num_layers > kMaxLayers) {
-    return argument_error("num_layers",
-                          format("%u, the limit is %u", spec.num_layers, kMaxLayers));
+    return argument_error("num_layers", format("%u, the limit is %u", spec.num_layers, kMaxLayers));
   }
   RC_TRY(check_probability(spec.attention_dropout, "attention_dropout"));
   RC_TRY(check_probability(spec.hidden_dropout, "hidden_dropout"));
   if (!(spec.moe_input_jitter_eps >= 0) || !std::isfinite(spec.moe_input_jitter_eps)) {
-    return argument_error("moe_input_jitter_eps", format("%g, must be finite and at least 0",
-                                                         spec.moe_input_jitter_eps));
+    return argument_error("moe_input_jitter_eps",
+                          format("%g, must be finite and at least 0", spec.moe_input_jitter_eps));
   }
   return check_lists(spec);
 }

@@ -39,8 +39,7 @@ Status check_random(const RuleCheck& check, const char* id, const char* field, d
 Status check_random_numbers(const RuleCheck& check, const Captured& c) {
   const PolicySpec& spec = check.spec;
   if (spec.attention_dropout != 0 && c.attn && check.recomputes("core_attn")) {
-    RC_TRY(check_random(check, "TC2878", "attention_dropout", spec.attention_dropout,
-                        "core_attn"));
+    RC_TRY(check_random(check, "TC2878", "attention_dropout", spec.attention_dropout, "core_attn"));
   }
   if (spec.hidden_dropout != 0) {
     if (c.mlp && check.recomputes("mlp")) {
@@ -51,8 +50,7 @@ Status check_random_numbers(const RuleCheck& check, const Captured& c) {
     }
   }
   if (spec.moe_input_jitter_eps != 0 && c.moe && check.recomputes("moe")) {
-    RC_TRY(check_random(check, "TC2900", "moe_input_jitter_eps", spec.moe_input_jitter_eps,
-                        "moe"));
+    RC_TRY(check_random(check, "TC2900", "moe_input_jitter_eps", spec.moe_input_jitter_eps, "moe"));
   }
   return ok_status();
 }
@@ -97,10 +95,10 @@ Status check_norm_before_router(RuleCheck& check, const Captured& c) {
   if (spec.graph != RC_GRAPH_TRANSFORMER_ENGINE || !c.router || !check.recomputes("layernorm")) {
     return ok_status();
   }
-  const bool reaches = c.preprocess &&
-                       (spec.has(RC_POLICY_MOE_ALLTOALL_DISPATCHER) ||
-                        spec.has(RC_POLICY_MOE_LATENT)) &&
-                       !spec.has(RC_POLICY_MOE_SHARED_EXPERT_OVERLAP);
+  const bool reaches =
+      c.preprocess &&
+      (spec.has(RC_POLICY_MOE_ALLTOALL_DISPATCHER) || spec.has(RC_POLICY_MOE_LATENT)) &&
+      !spec.has(RC_POLICY_MOE_SHARED_EXPERT_OVERLAP);
   if (reaches) return ok_status();
   const std::string field = check.module_field("layernorm");
   RC_TRY(check.relax("TL481", field,

@@ -25,8 +25,9 @@ Status check_names(RuleCheck& check) {
                             "\"layer\" is no module; recompute_granularity full is for layers");
     }
     if (!is_megatron_recompute_module(modules[i])) {
-      RC_TRY(check.relax("TC1958", field, format("%s is not among the modules of Megatron-Core",
-                                                 in_quotes(modules[i]).c_str())));
+      RC_TRY(check.relax(
+          "TC1958", field,
+          format("%s is not among the modules of Megatron-Core", in_quotes(modules[i]).c_str())));
     }
   }
   if (!check.selective() && !modules.empty()) {
@@ -83,8 +84,8 @@ Status check_architecture(RuleCheck& check) {
 // Where Megatron recomputes nothing and says nothing.
 Status note_what_has_no_effect(RuleCheck& check) {
   const PolicySpec& spec = check.spec;
-  const size_t n_moe = static_cast<size_t>(
-      std::count(spec.moe_layers.begin(), spec.moe_layers.end(), uint8_t{1}));
+  const size_t n_moe =
+      static_cast<size_t>(std::count(spec.moe_layers.begin(), spec.moe_layers.end(), uint8_t{1}));
   if (check.recomputes("core_attn") && spec.has(RC_POLICY_FUSED_ATTENTION)) {
     check.note(check.module_field("core_attn"),
                "\"core_attn\": fused attention keeps no scores, so its recomputation frees next to "
@@ -164,8 +165,8 @@ Status check_hyper_connections(RuleCheck& check) {
   }
   if (!feature) return ok_status();
   if (spec.mtp_num_layers != 0) {
-    RC_TRY(check.relax("TC2063", setting,
-                       format("set with mtp_num_layers %u", spec.mtp_num_layers)));
+    RC_TRY(
+        check.relax("TC2063", setting, format("set with mtp_num_layers %u", spec.mtp_num_layers)));
   }
   if (check.full()) {
     RC_TRY(check.relax("TC2069", setting, "set with recompute_granularity full"));

@@ -22,15 +22,15 @@ Status check_cpu_offloading(RuleCheck& check) {
                                check.layout.largest()));
   }
   if (check.layout.known() && n >= spec.num_layers) {
-    RC_TRY(check.relax("TC1884", field, format("%u, must be below num_layers %u", n,
-                                               spec.num_layers)));
+    RC_TRY(check.relax("TC1884", field,
+                       format("%u, must be below num_layers %u", n, spec.num_layers)));
   }
   if (spec.pp_size > 1) {
     RC_TRY(check.relax("TC1891", "cpu_offloading", format("set with pp_size %u", spec.pp_size)));
   }
   if (spec.granularity != RC_GRANULARITY_NONE) {
-    RC_TRY(check.relax("TC1896", "cpu_offloading", format("set with recompute_granularity %s",
-                                                          name_of(spec.granularity))));
+    RC_TRY(check.relax("TC1896", "cpu_offloading",
+                       format("set with recompute_granularity %s", name_of(spec.granularity))));
   }
   return ok_status();
 }
@@ -43,9 +43,9 @@ Status check_tuning(RuleCheck& check) {
                         format("%g, must be in [0, 1]", fraction));
   }
   if (fraction < 1 && !check.fine_grained()) {
-    return argument_error("activation_offload_fraction",
-                          format("%g without fine_grained_activation_offloading has no effect",
-                                 fraction));
+    return argument_error(
+        "activation_offload_fraction",
+        format("%g without fine_grained_activation_offloading has no effect", fraction));
   }
   if (fraction < 1 && !check.layout.known()) {
     return argument_error("activation_offload_fraction",
@@ -67,8 +67,9 @@ Status check_offload_names(RuleCheck& check) {
     }
     seen[static_cast<size_t>(kind)] = true;
     if (!is_megatron_offload_module(modules[i])) {
-      RC_TRY(check.relax("TC2143", field, format("%s is not among the modules of Megatron-Core",
-                                                 in_quotes(modules[i]).c_str())));
+      RC_TRY(check.relax(
+          "TC2143", field,
+          format("%s is not among the modules of Megatron-Core", in_quotes(modules[i]).c_str())));
     }
   }
   return ok_status();
@@ -94,9 +95,9 @@ Status check_combinations(RuleCheck& check) {
                                  module));
     }
     if (check.spec.has(RC_POLICY_PAGED_STASH)) {
-      return check.refuse("TC2210c", check.offload_field(module),
-                          format("\"%s\" cannot be offloaded with moe_paged_stash, which holds it",
-                                 module));
+      return check.refuse(
+          "TC2210c", check.offload_field(module),
+          format("\"%s\" cannot be offloaded with moe_paged_stash, which holds it", module));
     }
   }
   if (!check.offloads("fused_group_mlp")) return ok_status();

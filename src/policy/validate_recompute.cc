@@ -14,9 +14,9 @@ Status check_granularity(RuleCheck& check) {
                                  spec.recompute_num_layers));
     }
     if (spec.method != RC_METHOD_UNSET) {
-      return check.refuse("ARG1425", "recompute_method",
-                          format("%s, must not be set with selective recomputation",
-                                 name_of(spec.method)));
+      return check.refuse(
+          "ARG1425", "recompute_method",
+          format("%s, must not be set with selective recomputation", name_of(spec.method)));
     }
   }
   if (check.full()) {
@@ -43,14 +43,14 @@ Status check_granularity(RuleCheck& check) {
   }
   // Megatron takes both without a word where no granularity is set.
   if (spec.granularity == RC_GRANULARITY_NONE && spec.recompute_num_layers != 0) {
-    return argument_error("recompute_num_layers",
-                          format("%u without recompute_granularity full has no effect",
-                                 spec.recompute_num_layers));
+    return argument_error(
+        "recompute_num_layers",
+        format("%u without recompute_granularity full has no effect", spec.recompute_num_layers));
   }
   if (spec.granularity == RC_GRANULARITY_NONE && spec.method != RC_METHOD_UNSET) {
-    return argument_error("recompute_method",
-                          format("%s without recompute_granularity full has no effect",
-                                 name_of(spec.method)));
+    return argument_error(
+        "recompute_method",
+        format("%s without recompute_granularity full has no effect", name_of(spec.method)));
   }
   return ok_status();
 }

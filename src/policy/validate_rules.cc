@@ -62,18 +62,18 @@ Status check_ranges(const RuleCheck& check, const RuleSpec& rule, const std::str
                                    rule.first_layer, static_cast<unsigned long long>(limit)));
     }
     if (uint64_t{rule.first_layer} + rule.n_layers > limit) {
-      return argument_error(at + ".n_layers",
-                            format("%u from layer %u on pass the %llu layers of the model",
-                                   rule.n_layers, rule.first_layer,
-                                   static_cast<unsigned long long>(limit)));
+      return argument_error(
+          at + ".n_layers",
+          format("%u from layer %u on pass the %llu layers of the model", rule.n_layers,
+                 rule.first_layer, static_cast<unsigned long long>(limit)));
     }
   } else if (rule.first_layer > kMaxLayers || rule.n_layers > kMaxLayers) {
     return argument_error(at + ".first_layer", format("[%u, + %u), the limit is %u",
                                                       rule.first_layer, rule.n_layers, kMaxLayers));
   }
   if (rule.chunk && *rule.chunk >= spec.vpp_size) {
-    return argument_error(at + ".chunk", format("%u, must be below vpp_size %u", *rule.chunk,
-                                                spec.vpp_size));
+    return argument_error(at + ".chunk",
+                          format("%u, must be below vpp_size %u", *rule.chunk, spec.vpp_size));
   }
   if (rule.by_microbatch && spec.num_microbatches != 0 &&
       (rule.first_microbatch >= spec.num_microbatches ||

@@ -11,7 +11,8 @@ Region* replaying_ancestor(Region* parent) {
   return parent;
 }
 
-// In the replay of a parent whose inside is recomputed: the forward had a region here, whose draws and decisions are due.
+// In the replay of a parent whose inside is recomputed: the forward had a region here, whose draws
+// and decisions are due.
 bool replays_inside(Region* parent) {
   const Region* replaying = replaying_ancestor(parent);
   return replaying && replaying->inside;
@@ -43,7 +44,8 @@ void set_up_slots(Region* r, const SitePlan& plan, bool by_policy) {
     r->slots[i].role = r->module->slots[i].role;
     r->slots[i].plan = by_policy ? plan.slots[i] : SlotPlan();
   }
-  for (int role = 0; role < 6; ++role) r->by_role[role] = by_policy ? plan.by_role[role] : SlotPlan();
+  for (int role = 0; role < 6; ++role)
+    r->by_role[role] = by_policy ? plan.by_role[role] : SlotPlan();
 }
 
 void find_journal_entry(Region* r) {
@@ -69,7 +71,8 @@ Status capture_states(Locked& lock, Region* r) {
   size_t taken = 0;
   for (; taken < states.size() && code >= 0; ++taken)
     code = states[taken].capture(states[taken].user_data, reinterpret_cast<rc_context*>(r->context),
-                                 reinterpret_cast<rc_region*>(r), r->user_data, r->stream, &r->tokens[taken]);
+                                 reinterpret_cast<rc_region*>(r), r->user_data, r->stream,
+                                 &r->tokens[taken]);
   if (code < 0) {
     r->tokens[--taken] = nullptr;  // the failed one made none
     for (size_t i = 0; i < taken; ++i)
@@ -90,8 +93,9 @@ class Undo {
   Undo(Locked& lock, Region* r, Stream stream) : lock_(lock), region_(r), stream_(stream) {}
   ~Undo() {
     if (!region_) return;
-    if (counted_) region_->module->take_back_occurrence(region_->step ? region_->step->serial : 0, region_->chunk,
-                                                        region_->microbatch);
+    if (counted_)
+      region_->module->take_back_occurrence(region_->step ? region_->step->serial : 0,
+                                            region_->chunk, region_->microbatch);
     if (region_->step) --region_->step->regions_begun;
     --lock_.context()->counts.begun;
     --region_->handles;
@@ -122,23 +126,26 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   Module* module = reinterpret_cast<Module*>(desc.module);
   Region* parent = reinterpret_cast<Region*>(desc.parent);
   Step* step = reinterpret_cast<Step*>(desc.step);
-  if (module->context != context) return Status(RC_E_HANDLE, "desc.module", "the module is of another context");
+  if (module->context != context)
+    return Status(RC_E_HANDLE, "desc.module", "the module is of another context");
   if (parent && parent->context != context)
     return Status(RC_E_HANDLE, "desc.parent", "the parent is of another context");
   if (parent && parent->state != RC_REGION_OPEN && !parent->replaying)
     return Status(RC_E_STATE, "desc.parent", "the parent is neither open nor being replayed");
-  if (step && step->context != context) return Status(RC_E_HANDLE, "desc.step", "the step is of another context");
+  if (step && step->context != context)
+    return Status(RC_E_HANDLE, "desc.step", "the step is of another context");
   if (!step && parent) step = parent->step;
 
   const rc_phase outer = step ? step->phase : RC_PHASE_FORWARD;
   const bool in_replay = parent && (parent->replaying || parent->phase == RC_PHASE_REPLAY);
-  const bool transient =
-      outer == RC_PHASE_EVALUATION || (parent && !parent->replaying && (parent->transient || parent->inside));
+  const bool transient = outer == RC_PHASE_EVALUATION ||
+                         (parent && !parent->replaying && (parent->transient || parent->inside));
   const bool explicit_region = (desc.flags & RC_REGION_EXPLICIT) != 0;
   const bool by_policy = !transient && (!in_replay || explicit_region);
   const SitePlan& plan = module->plan(desc.chunk, desc.microbatch);
-  if ((desc.flags & RC_REGION_MAY_PASS) && module->states.empty() && !context->flag(RC_CONTEXT_PROFILE) &&
-      !transient && (plan.plain || !by_policy) && !replays_inside(parent)) {
+  if ((desc.flags & RC_REGION_MAY_PASS) && module->states.empty() &&
+      !context->flag(RC_CONTEXT_PROFILE) && !transient && (plan.plain || !by_policy) &&
+      !replays_inside(parent)) {
     ++context->counts.passed;
     *out = nullptr;
     return Status::note(RC_PASS);
@@ -181,7 +188,8 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   }
   Status captured = capture_states(lock, r);
   if (!captured.ok()) {
-    if (Region* recorder = recording_ancestor(r)) recorder->journal.remove_last(&context->storage, desc.stream);
+    if (Region* recorder = recording_ancestor(r))
+      recorder->journal.remove_last(&context->storage, desc.stream);
     return captured;
   }
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);

@@ -7,10 +7,14 @@ namespace rc {
 namespace {
 
 BlockKey key_of(const Region* r) {
-  return {.site = r->module->serial, .instance = (uint64_t{r->microbatch} << 32) | r->occurrence, .slot = r->chunk};
+  return {.site = r->module->serial,
+          .instance = (uint64_t{r->microbatch} << 32) | r->occurrence,
+          .slot = r->chunk};
 }
 
-bool is_forward_call(CallLog::Op op) { return op <= CallLog::kDiscard; }
+bool is_forward_call(CallLog::Op op) {
+  return op <= CallLog::kDiscard;
+}
 
 }  // namespace
 
@@ -26,7 +30,8 @@ uint32_t CallLog::find(const Region* r) const {
 
 void CallLog::begin(const Region* r, rc_flags flags) {
   if (r->phase == RC_PHASE_REPLAY) return;
-  const auto [module, fresh] = module_index_.try_emplace(r->module->serial, static_cast<uint32_t>(modules_.size()));
+  const auto [module, fresh] =
+      module_index_.try_emplace(r->module->serial, static_cast<uint32_t>(modules_.size()));
   if (fresh)
     modules_.push_back({.kind = r->module->kind,
                         .name = r->module->name,
@@ -47,7 +52,8 @@ void CallLog::begin(const Region* r, rc_flags flags) {
 }
 
 void CallLog::add(const Region* r, Call call) {
-  // A transient instance is released by the code that begins its successor; the shadow does so by itself.
+  // A transient instance is released by the code that begins its successor; the shadow does so by
+  // itself.
   if (call.op == kRelease && r->transient) return;
   if (is_forward_call(call.op) && (r->phase == RC_PHASE_REPLAY || r->replaying)) return;
   call.region = find(r);
@@ -57,8 +63,13 @@ void CallLog::add(const Region* r, Call call) {
   calls_.push_back(call);
 }
 
-void CallLog::link(const Region* r, uint32_t slot, const Region* source, uint32_t source_slot, uint64_t bytes) {
-  add(r, {.op = kSaveLink, .slot = slot, .source = find(source), .source_slot = source_slot, .bytes = bytes});
+void CallLog::link(const Region* r, uint32_t slot, const Region* source, uint32_t source_slot,
+                   uint64_t bytes) {
+  add(r, {.op = kSaveLink,
+          .slot = slot,
+          .source = find(source),
+          .source_slot = source_slot,
+          .bytes = bytes});
 }
 
 bool CallLog::within(uint32_t region, uint32_t ancestor) const {

@@ -1,7 +1,8 @@
 // src/region/call_log.h: the host's calls of one step, as data, for rc_predict.
 //
-// Regions are logical here: what a replay begins anew is the same region as the one forward began. Calls made inside a
-// replay are not logged; they are the calls between the begin and the end of the region it replays.
+// Regions are logical here: what a replay begins anew is the same region as the one forward began.
+// Calls made inside a replay are not logged; they are the calls between the begin and the end of
+// the region it replays.
 #pragma once
 
 #include <unordered_map>
@@ -13,8 +14,22 @@ namespace rc {
 
 class CallLog {
  public:
-  enum Op : uint8_t { kBegin, kSlotAdd, kSaveTensor, kSaveCopy, kSaveLink, kAlloc, kOutput, kDecide, kEnd, kDiscard,
-                      kReplay, kDone, kCancel, kRelease };
+  enum Op : uint8_t {
+    kBegin,
+    kSlotAdd,
+    kSaveTensor,
+    kSaveCopy,
+    kSaveLink,
+    kAlloc,
+    kOutput,
+    kDecide,
+    kEnd,
+    kDiscard,
+    kReplay,
+    kDone,
+    kCancel,
+    kRelease
+  };
   static constexpr uint32_t kNone = UINT32_MAX;
 
   struct Call {
@@ -43,8 +58,10 @@ class CallLog {
   uint64_t step() const { return step_; }
 
   void begin(const Region* r, rc_flags flags);
-  void add(const Region* r, Call call);  // ignored for regions of other steps, and for forward calls inside a replay
-  void link(const Region* r, uint32_t slot, const Region* source, uint32_t source_slot, uint64_t bytes);
+  void add(const Region* r,
+           Call call);  // ignored for regions of other steps, and for forward calls inside a replay
+  void link(const Region* r, uint32_t slot, const Region* source, uint32_t source_slot,
+            uint64_t bytes);
 
   const std::vector<Call>& calls() const { return calls_; }
   const std::vector<LoggedRegion>& regions() const { return regions_; }

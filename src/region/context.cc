@@ -14,7 +14,9 @@ namespace {
 
 std::atomic<uint32_t> forks{0};
 
-void count_fork() { forks.fetch_add(1, std::memory_order_relaxed); }
+void count_fork() {
+  forks.fetch_add(1, std::memory_order_relaxed);
+}
 
 [[maybe_unused]] const int kForkHandler = pthread_atfork(nullptr, nullptr, count_fork);
 
@@ -25,7 +27,9 @@ std::atomic<uint64_t> generation{0};
 
 }  // namespace
 
-uint32_t fork_generation() { return forks.load(std::memory_order_relaxed); }
+uint32_t fork_generation() {
+  return forks.load(std::memory_order_relaxed);
+}
 
 uint64_t now_ns() {
   timespec t;
@@ -67,7 +71,8 @@ Region* Context::new_region() {
   free_regions_.pop_back();
   // Nothing below fails.
   ++counts.begun;
-  region->id = ((generation.fetch_add(1, std::memory_order_relaxed) + 1) << kIndexBits) | region->index;
+  region->id =
+      ((generation.fetch_add(1, std::memory_order_relaxed) + 1) << kIndexBits) | region->index;
   ++regions_live;
   ++objects;
   return region;
@@ -181,13 +186,15 @@ void Locked::run_deferred() {
     const size_t n = std::min(kPortion, context_->deferred.size());
     const size_t m = std::min(kPortion, frees.size());
     std::copy_n(context_->deferred.begin(), n, portion);
-    context_->deferred.erase(context_->deferred.begin(), context_->deferred.begin() + static_cast<long>(n));
+    context_->deferred.erase(context_->deferred.begin(),
+                             context_->deferred.begin() + static_cast<long>(n));
     std::copy_n(frees.begin(), m, free_portion);
     frees.erase(frees.begin(), frees.begin() + static_cast<long>(m));
     lock_.unlock();
     for (size_t i = 0; i < n; ++i) portion[i].run(portion[i].a, portion[i].b, portion[i].c);
     for (size_t i = 0; i < m; ++i)
-      context_->storage.device().free(free_portion[i].data, free_portion[i].bytes, free_portion[i].stream);
+      context_->storage.device().free(free_portion[i].data, free_portion[i].bytes,
+                                      free_portion[i].stream);
     lock_.lock();
   }
 }

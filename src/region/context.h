@@ -1,4 +1,5 @@
-// src/region/context.h: one per process and device: the lock, storage, policy, pools and statistics.
+// src/region/context.h: one per process and device: the lock, storage, policy, pools and
+// statistics.
 #pragma once
 
 #include <condition_variable>
@@ -33,7 +34,7 @@ class Context {
   Region* find(uint64_t id);
   Step* new_step();  // open
   void recycle(Step* step);
-  void apply_caps();  // the smallest cap of the open steps
+  void apply_caps();                // the smallest cap of the open steps
   void end_module(Module* module);  // nothing refers to it any more
   uint64_t pooled_regions() const { return pool_.size(); }
   bool flag(rc_flags f) const { return (flags & f) != 0; }
@@ -57,7 +58,7 @@ class Context {
   ContextCounts counts;
   uint64_t regions_live = 0;
   uint32_t handles = 1;
-  uint64_t objects = 0;  // what keeps the context alive behind the host's handle
+  uint64_t objects = 0;               // what keeps the context alive behind the host's handle
   std::vector<Module*> modules;       // registered, by the host's count or by live regions
   std::vector<Module*> dead_modules;  // deleted when the call that ended them is over
   std::vector<Comm*> comms;
@@ -89,8 +90,8 @@ class Context {
 // Process-wide count of forks that this process is the child of; a context remembers its own.
 uint32_t fork_generation();
 
-// Holds the context's lock; on the way out it runs deferred host code, tells the sink, and ends a context that nothing
-// refers to any more.
+// Holds the context's lock; on the way out it runs deferred host code, tells the sink, and ends a
+// context that nothing refers to any more.
 class Locked {
  public:
   explicit Locked(Context* context) : context_(context), lock_(context->mutex) {}

@@ -1,4 +1,5 @@
-// src/region/digest.cc: verify mode: digests of what is dropped, compared with what replay brings back.
+// src/region/digest.cc: verify mode: digests of what is dropped, compared with what replay brings
+// back.
 #include <string_view>
 
 #include "src/region/context.h"
@@ -23,8 +24,9 @@ bool has_digest(const Region* r, const SlotState& s) {
 }
 
 uint64_t digest_slot(const SlotState& s) {
-  const char* data = s.content == SlotState::kBlock ? static_cast<const char*>(s.block->data) + s.offset
-                                                    : static_cast<const char*>(s.host_data);
+  const char* data = s.content == SlotState::kBlock
+                         ? static_cast<const char*>(s.block->data) + s.offset
+                         : static_cast<const char*>(s.host_data);
   if (s.meta.contiguous()) return digest_bytes(data, s.meta.bytes());
   std::vector<char> packed(s.meta.bytes());
   gather_elements(s.meta, data, packed.data());
@@ -33,10 +35,12 @@ uint64_t digest_slot(const SlotState& s) {
 
 Status mismatch(const Region* r, uint32_t slot, uint64_t forward, uint64_t replay) {
   return Status(RC_E_MISMATCH, r->def(slot).name,
-                format("replay of module '%s' (%s), layer %u, gave other bytes for slot '%s': digest %016llx, forward "
+                format("replay of module '%s' (%s), layer %u, gave other bytes for slot '%s': "
+                       "digest %016llx, forward "
                        "%016llx",
-                       r->module->name.c_str(), r->module->kind.c_str(), r->module->layer, r->def(slot).name.c_str(),
-                       static_cast<unsigned long long>(replay), static_cast<unsigned long long>(forward)));
+                       r->module->name.c_str(), r->module->kind.c_str(), r->module->layer,
+                       r->def(slot).name.c_str(), static_cast<unsigned long long>(replay),
+                       static_cast<unsigned long long>(forward)));
 }
 
 }  // namespace
@@ -58,7 +62,8 @@ Status region_digest(Locked&, Region* r) {
     if (!r->reading) continue;
     // Begun again by a parent's replay: compare with what forward's instance had.
     for (const DigestRecord& d : r->entry.digests)
-      if (d.slot == i && (d.digest != s.digest || d.bytes != s.meta.bytes())) return mismatch(r, i, d.digest, s.digest);
+      if (d.slot == i && (d.digest != s.digest || d.bytes != s.meta.bytes()))
+        return mismatch(r, i, d.digest, s.digest);
   }
   return ok_status();
 }

@@ -9,7 +9,9 @@ namespace rc {
 
 Fence::Fence() : fork_generation_(fork_generation()) {}
 
-bool Fence::forked() const { return fork_generation_ != fork_generation(); }
+bool Fence::forked() const {
+  return fork_generation_ != fork_generation();
+}
 
 bool Fence::finish(rc_status result) {
   std::vector<Callback> callbacks;
@@ -26,7 +28,8 @@ bool Fence::finish(rc_status result) {
 }
 
 Status Fence::signal(rc_status result) {
-  if (result > 0) return argument_error("result", format("%d is no result: RC_OK or a failure is", result));
+  if (result > 0)
+    return argument_error("result", format("%d is no result: RC_OK or a failure is", result));
   if (!finish(result)) return Status(RC_E_STATE, "fence", "the fence was signalled before");
   return ok_status();
 }

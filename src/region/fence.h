@@ -19,7 +19,7 @@ class Fence {
   void on_done(void (*done)(void*, rc_status), void* user_data);
   void retain();
   bool forked() const;  // made in the parent of this process: its lock may be held for ever
-  void release();  // the last one signals RC_E_STATE if nobody did, and deletes
+  void release();       // the last one signals RC_E_STATE if nobody did, and deletes
 
  private:
   struct Callback {

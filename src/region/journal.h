@@ -1,8 +1,9 @@
 // src/region/journal.h: what a forward drew and decided, so that replay draws and decides the same.
 //
-// A region has one entry of its own. A region that recomputes its inside also keeps the entries of the regions nested
-// in it, in the order of their begin: its replay begins them anew, and each finds its entry by (module, chunk,
-// microbatch) from a cursor on, so that an extra evaluation or a skipped branch does not shift the others.
+// A region has one entry of its own. A region that recomputes its inside also keeps the entries of
+// the regions nested in it, in the order of their begin: its replay begins them anew, and each
+// finds its entry by (module, chunk, microbatch) from a cursor on, so that an extra evaluation or a
+// skipped branch does not shift the others.
 #pragma once
 
 #include <cstdint>

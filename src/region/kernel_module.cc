@@ -40,10 +40,13 @@ Status to_tensor(const rc_tensor_spec& spec, const char* field, Tensor* out) {
   else if (spec.dtype_code == kBfloat && spec.dtype_bits == 16)
     out->dtype = DType::bf16;
   else
-    return Status(RC_E_UNSUPPORTED, field, format("dtype code %u with %u bits; built-in kernels take float32 and "
-                                                  "bfloat16", spec.dtype_code, spec.dtype_bits));
+    return Status(RC_E_UNSUPPORTED, field,
+                  format("dtype code %u with %u bits; built-in kernels take float32 and "
+                         "bfloat16",
+                         spec.dtype_code, spec.dtype_bits));
   if (spec.ndim > kMaxDims)
-    return argument_error(field, format("ndim is %d; built-in kernels take up to %d", spec.ndim, kMaxDims));
+    return argument_error(
+        field, format("ndim is %d; built-in kernels take up to %d", spec.ndim, kMaxDims));
   out->data = spec.data;
   out->ndim = spec.ndim;
   int64_t stride = 1;
@@ -118,15 +121,16 @@ Status read_inputs(Locked& lock, Region* r, const KernelModule& m, Stream stream
     RC_TRY(region_view(lock, r, i, stream, &spec));
     RC_TRY(to_tensor(spec, r->def(i).name.c_str(), &inputs[i]));
     if (is_attention(m.desc.kind) && inputs[i].ndim != 4)
-      return argument_error(r->def(i).name, format("ndim is %d; attention takes [B,H,S,D]", inputs[i].ndim));
+      return argument_error(r->def(i).name,
+                            format("ndim is %d; attention takes [B,H,S,D]", inputs[i].ndim));
     r->context->storage.device().touch(stream, spec.data, spec.bytes, false);
   }
   return ok_status();
 }
 
 // Memory for outputs and saved tensors; data stays null where nobody wants one.
-Status prepare_results(Locked& lock, Region* r, const KernelModule& m, Stream stream, std::span<const Tensor> inputs,
-                       Tensor* results) {
+Status prepare_results(Locked& lock, Region* r, const KernelModule& m, Stream stream,
+                       std::span<const Tensor> inputs, Tensor* results) {
   for (uint32_t i = 0; i < m.n_outputs + m.n_saved; ++i) {
     const uint32_t slot = m.n_inputs + i;
     SlotState& s = r->slots[slot];
@@ -138,9 +142,12 @@ Status prepare_results(Locked& lock, Region* r, const KernelModule& m, Stream st
       TensorMeta expected;
       RC_TRY(TensorMeta::read(spec, "output", &expected));
       if (!expected.same_as(s.meta))
-        return argument_error(r->def(slot).name, "dtype or shape of the given output is not what the kernel makes");
+        return argument_error(r->def(slot).name,
+                              "dtype or shape of the given output is not what the kernel makes");
       if (s.content == SlotState::kBlock) RC_TRY(r->context->storage.use(s.block, stream, true));
-      s.meta.fill(s.content == SlotState::kBlock ? static_cast<char*>(s.block->data) + s.offset : s.host_data, &spec);
+      s.meta.fill(s.content == SlotState::kBlock ? static_cast<char*>(s.block->data) + s.offset
+                                                 : s.host_data,
+                  &spec);
     } else {
       RC_TRY(region_alloc(lock, r, slot, spec, stream, &spec));
     }
@@ -157,14 +164,18 @@ Status KernelModule::create(const rc_kernel_desc& desc, std::vector<SlotDef>* sl
   const Layout* layout = nullptr;
   for (const Layout& l : layouts())
     if (l.kernel == desc.kernel) layout = &l;
-  if (!layout) return argument_error("desc.kernel.kernel", format("%d is no rc_kernel", static_cast<int>(desc.kernel)));
+  if (!layout)
+    return argument_error("desc.kernel.kernel",
+                          format("%d is no rc_kernel", static_cast<int>(desc.kernel)));
   if (desc.n_params < layout->params_min || desc.n_params > layout->params_max)
-    return argument_error("desc.kernel.n_params", format("%u parameters; %s takes %u to %u", desc.n_params,
-                                                         kernel_name(static_cast<KernelKind>(desc.kernel)),
-                                                         layout->params_min, layout->params_max));
+    return argument_error("desc.kernel.n_params",
+                          format("%u parameters; %s takes %u to %u", desc.n_params,
+                                 kernel_name(static_cast<KernelKind>(desc.kernel)),
+                                 layout->params_min, layout->params_max));
   if (!(desc.dropout >= 0 && desc.dropout < 1))
     return argument_error("desc.kernel.dropout", format("%g; it must be in [0, 1)", desc.dropout));
-  if (!(desc.epsilon >= 0)) return argument_error("desc.kernel.epsilon", format("%g; it must be >= 0", desc.epsilon));
+  if (!(desc.epsilon >= 0))
+    return argument_error("desc.kernel.epsilon", format("%g; it must be >= 0", desc.epsilon));
   auto m = std::make_unique<KernelModule>();
   m->desc.kind = static_cast<KernelKind>(desc.kernel);
   m->desc.epsilon = static_cast<float>(desc.epsilon);

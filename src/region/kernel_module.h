@@ -1,4 +1,5 @@
-// src/region/kernel_module.h: a module that the core runs itself; forward and replay are one function.
+// src/region/kernel_module.h: a module that the core runs itself; forward and replay are one
+// function.
 #pragma once
 
 #include <vector>
@@ -13,7 +14,8 @@ class Locked;
 class KernelModule {
  public:
   // Checks the descriptor, writes the kernel's slots; borrows the parameters.
-  static Status create(const rc_kernel_desc& desc, std::vector<SlotDef>* slots, std::unique_ptr<KernelModule>* out);
+  static Status create(const rc_kernel_desc& desc, std::vector<SlotDef>* slots,
+                       std::unique_ptr<KernelModule>* out);
   ~KernelModule();
 
   KernelDesc desc;

@@ -8,7 +8,8 @@
 namespace rc {
 namespace {
 
-// More sites than this per module and policy (microbatches times chunks) are planned again when met.
+// More sites than this per module and policy (microbatches times chunks) are planned again when
+// met.
 constexpr size_t kMaxPlans = 4096;
 
 }  // namespace
@@ -22,8 +23,8 @@ Module::~Module() {
 }
 
 void Module::read_kind() {
-  // A layer's output is read by the next layer, which holds it where it is the head of a recompute unit: `layer` is not
-  // discarding in the sense of the region machine.
+  // A layer's output is read by the next layer, which holds it where it is the head of a recompute
+  // unit: `layer` is not discarding in the sense of the region machine.
   discards_output = context->policy && kind != "layer" && context->policy->discards_output(kind);
 }
 
@@ -31,7 +32,9 @@ const SitePlan& Module::plan(uint32_t chunk, uint32_t microbatch) {
   const Policy* policy = context->policy.get();
   const uint32_t c = policy && policy->depends_on_chunk() ? chunk : 0;
   const uint32_t m = policy && policy->depends_on_microbatch() ? microbatch : 0;
-  const auto matches = [&](const SitePlan& p) { return p.epoch == context->epoch && p.chunk == c && p.microbatch == m; };
+  const auto matches = [&](const SitePlan& p) {
+    return p.epoch == context->epoch && p.chunk == c && p.microbatch == m;
+  };
   if (last_plan_ < plans_.size() && matches(*plans_[last_plan_])) return *plans_[last_plan_];
   for (last_plan_ = 0; last_plan_ < plans_.size(); ++last_plan_)
     if (matches(*plans_[last_plan_])) return *plans_[last_plan_];
@@ -51,7 +54,8 @@ void Module::make_plan(SitePlan* plan) {
   plan->slots.assign(slots.size(), SlotPlan());
   const Policy* policy = context->policy.get();
   if (!policy) return;
-  const Site site = {.kind = kind, .layer = layer, .chunk = plan->chunk, .microbatch = plan->microbatch};
+  const Site site = {
+      .kind = kind, .layer = layer, .chunk = plan->chunk, .microbatch = plan->microbatch};
   const auto ask = [&](std::string_view slot, rc_role role) {
     const Decision d = policy->decide(site, Slot{.name = slot, .role = role});
     if (d.rule >= 0 && static_cast<size_t>(d.rule) < context->rule_hits.size())
@@ -86,7 +90,8 @@ uint32_t Module::next_occurrence(uint64_t step, uint32_t chunk, uint32_t microba
 
 void Module::take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch) {
   for (Count& count : counts_)
-    if (count.step == step && count.chunk == chunk && count.microbatch == microbatch && count.n > 0) --count.n;
+    if (count.step == step && count.chunk == chunk && count.microbatch == microbatch && count.n > 0)
+      --count.n;
 }
 
 }  // namespace rc

@@ -19,9 +19,10 @@ struct SitePlan {
   uint32_t chunk = 0, microbatch = 0;
   std::vector<SlotPlan> slots;  // declared ones
   SlotPlan by_role[6];          // for slots added while it runs
-  bool inside = false;          // the module's whole inside is recomputed: nested regions are dropped with it
-  bool plain = true;            // everything is kept
-  bool counted = false;         // its rules are marked as alive
+  bool inside =
+      false;          // the module's whole inside is recomputed: nested regions are dropped with it
+  bool plain = true;  // everything is kept
+  bool counted = false;  // its rules are marked as alive
 };
 
 // Since the last rc_context_configure.
@@ -29,7 +30,7 @@ struct ModuleCounts {
   uint64_t regions = 0, replays = 0, replay_ns = 0;
   uint64_t dropped_bytes = 0, regenerated_bytes = 0;
   uint64_t nested_dropped_bytes = 0;  // of regions nested in it that went with it
-  bool asked = false;  // a rule asked for something else than keep
+  bool asked = false;                 // a rule asked for something else than keep
   bool kept_by_force = false;  // a dropped input had no producer known to the core, and was kept
 };
 
@@ -38,12 +39,14 @@ class Module {
   Module(Context* owner, uint64_t number);
   ~Module();
 
-  // The plan for a site, made once per policy (and per microbatch or chunk where the policy speaks of these).
+  // The plan for a site, made once per policy (and per microbatch or chunk where the policy speaks
+  // of these).
   const SitePlan& plan(uint32_t chunk, uint32_t microbatch);
   // Whether the policy's table of kinds says that outputs are discarded.
   void read_kind();
   uint32_t next_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch);
-  void take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch);  // the begin has failed
+  void take_back_occurrence(uint64_t step, uint32_t chunk,
+                            uint32_t microbatch);  // the begin has failed
 
   Context* const context;
   const uint64_t serial;
@@ -56,8 +59,8 @@ class Module {
   std::unique_ptr<KernelModule> kernel;
   std::vector<rc_side_state> states;
   uint32_t handles = 1;
-  uint64_t regions = 0;        // live
-  Region* live = nullptr;      // newest first
+  uint64_t regions = 0;    // live
+  Region* live = nullptr;  // newest first
   ModuleCounts counts;
   bool logged_mismatch = false;
 

@@ -1,8 +1,9 @@
 // src/region/predict.cc: a logged step, run again through the region machine without memory.
 //
-// The shadow context is an ordinary one over a device that hands out addresses and nothing behind them, so that what is
-// predicted and what will happen come from the same code. A module's replay callback makes again the calls that the
-// log has between the region's begin and end: what a host's callback does, which runs its forward code.
+// The shadow context is an ordinary one over a device that hands out addresses and nothing behind
+// them, so that what is predicted and what will happen come from the same code. A module's replay
+// callback makes again the calls that the log has between the region's begin and end: what a host's
+// callback does, which runs its forward code.
 #include "src/region/predict.h"
 
 #include "src/region/call_log.h"
@@ -58,7 +59,8 @@ rc_tensor_spec bytes_spec(const int64_t* count) {
 class Shadow {
  public:
   Shadow(const CallLog& log, rc_flags flags)
-      : log_(log), context_(new Context(std::make_unique<NullDevice>(), flags & ~RC_CONTEXT_VERIFY, 0)) {}
+      : log_(log),
+        context_(new Context(std::make_unique<NullDevice>(), flags & ~RC_CONTEXT_VERIFY, 0)) {}
 
   Status run(std::shared_ptr<const Policy> policy, rc_prediction* out) {
     RC_TRY(set_up(std::move(policy)));
@@ -99,7 +101,8 @@ class Shadow {
       module->layer = m.layer;
       module->slots = m.slots;
       module->ops.replay = replay;
-      if (m.host_slots) module->ops.drop = module->ops.refill = [](const rc_slot_args*) { return RC_OK; };
+      if (m.host_slots)
+        module->ops.drop = module->ops.refill = [](const rc_slot_args*) { return RC_OK; };
       module->read_kind();
       context_->expect_deferred(1);
       context_->modules.push_back(module.get());
@@ -124,7 +127,9 @@ class Shadow {
     --context_->handles;  // the end of this lock deletes it
   }
 
-  Region* current(uint32_t index) { return index == CallLog::kNone ? nullptr : instances_[index].region; }
+  Region* current(uint32_t index) {
+    return index == CallLog::kNone ? nullptr : instances_[index].region;
+  }
 
   Status begin(Locked& lock, uint32_t index) {
     const CallLog::LoggedRegion& logged = log_.regions()[index];
@@ -236,7 +241,8 @@ Status predict(Locked& lock, std::shared_ptr<const Policy> policy, rc_prediction
   const CallLog* log = lock.context()->call_log.get();
   if (!log) return Status(RC_E_STATE, "context", "no step was logged with RC_STEP_LOG");
   for (const Step* step : lock.context()->steps)
-    if (step->serial == log->step()) return Status(RC_E_STATE, "context", "the logged step is still open");
+    if (step->serial == log->step())
+      return Status(RC_E_STATE, "context", "the logged step is still open");
   return Shadow(*log, lock.context()->flags).run(std::move(policy), out);
 }
 

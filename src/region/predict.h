@@ -9,7 +9,8 @@ namespace rc {
 
 class Locked;
 
-// Runs the log of the last step begun with RC_STEP_LOG through the region machine on a device without memory.
+// Runs the log of the last step begun with RC_STEP_LOG through the region machine on a device
+// without memory.
 Status predict(Locked& lock, std::shared_ptr<const Policy> policy, rc_prediction* out);
 
 }  // namespace rc

@@ -8,21 +8,26 @@
 namespace rc {
 namespace {
 
-bool policy_drops(const Region* r, const SlotState& s) { return r->transient || s.plan.action == RC_ACTION_RECOMPUTE; }
+bool policy_drops(const Region* r, const SlotState& s) {
+  return r->transient || s.plan.action == RC_ACTION_RECOMPUTE;
+}
 
-// The slot that `s` refers to, through others where they refer on, is discarded by its own module once its readers are
-// done: replay refills it first.
+// The slot that `s` refers to, through others where they refer on, is discarded by its own module
+// once its readers are done: replay refills it first.
 bool source_discards(const SlotState& s) {
   for (const SlotState* at = &s; at->source && !at->source->transient;) {
     const Region* source = at->source;
     at = &source->slots[at->source_slot];
-    if (source->discards_output && at->role == RC_ROLE_OUTPUT && at->plan.action == RC_ACTION_RECOMPUTE)
+    if (source->discards_output && at->role == RC_ROLE_OUTPUT &&
+        at->plan.action == RC_ACTION_RECOMPUTE)
       return true;
   }
   return false;
 }
 
-uint64_t content_bytes(const SlotState& s) { return s.content == SlotState::kEmpty ? 0 : s.meta.bytes(); }
+uint64_t content_bytes(const SlotState& s) {
+  return s.content == SlotState::kEmpty ? 0 : s.meta.bytes();
+}
 
 // Drops by policy; counts what became free.
 uint64_t drop(Locked& lock, Region* r, SlotState& s, Stream stream) {
@@ -32,7 +37,8 @@ uint64_t drop(Locked& lock, Region* r, SlotState& s, Stream stream) {
   const uint64_t freed = before - stats.live_bytes;
   s.dropped = true;
   r->module->counts.dropped_bytes += freed;
-  if (Region* recorder = recording_ancestor(r)) recorder->module->counts.nested_dropped_bytes += freed;
+  if (Region* recorder = recording_ancestor(r))
+    recorder->module->counts.nested_dropped_bytes += freed;
   stats.dropped_bytes = counted + freed;  // the storage has counted some of it itself
   return freed;
 }
@@ -54,8 +60,9 @@ Status call_slot_op(Locked& lock, Region* r, uint32_t slot, Stream stream,
   --r->links;
   if (code < 0)
     return Status(code, "ops." + std::string(name),
-                  format("%s of slot '%s', module '%s', layer %u, failed with %d", name, r->def(slot).name.c_str(),
-                         r->module->name.c_str(), r->module->layer, static_cast<int>(code)));
+                  format("%s of slot '%s', module '%s', layer %u, failed with %d", name,
+                         r->def(slot).name.c_str(), r->module->name.c_str(), r->module->layer,
+                         static_cast<int>(code)));
   return ok_status();
 }
 
@@ -104,9 +111,9 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   if (r->state == RC_REGION_EMPTY && !r->transient) ++context->counts.abandoned;
   clear_content(lock, r, stream);
   if (r->destroy)
-    context->defer(
-        [](void* destroy, void* user_data, void*) { reinterpret_cast<void (*)(void*)>(destroy)(user_data); },
-        reinterpret_cast<void*>(r->destroy), r->user_data);
+    context->defer([](void* destroy, void* user_data,
+                      void*) { reinterpret_cast<void (*)(void*)>(destroy)(user_data); },
+                   reinterpret_cast<void*>(r->destroy), r->user_data);
   context->settle_deferred(r->announced);
   r->announced = 0;
   unlink_lists(r);
@@ -115,7 +122,8 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   r->added.clear();
   r->missing.clear();
   r->n_slots = r->handles = r->links = 0;
-  r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = r->inside = false;
+  r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = r->inside =
+      false;
   r->replays = 0;
   r->rng_cursor = 0;
   r->step = nullptr;
@@ -149,8 +157,8 @@ void SlotState::reset() {
 
 Status check_slot(const Region* r, uint32_t slot) {
   if (slot < r->n_slots) return ok_status();
-  return argument_error("slot", format("slot %u; region of module '%s' has %u", slot, r->module->name.c_str(),
-                                       r->n_slots));
+  return argument_error("slot", format("slot %u; region of module '%s' has %u", slot,
+                                       r->module->name.c_str(), r->n_slots));
 }
 
 bool source_refills(const SlotState& s) {
@@ -209,7 +217,8 @@ void slot_let_go(Locked& lock, Region*, SlotState& s, Stream stream, bool refill
     if (s.shared)
       shared_tensor_let_go(lock.context(), s.shared);
     else
-      lock.context()->defer([](void* t, void*, void*) { release_tensor(static_cast<rc_tensor*>(t)); }, s.tensor);
+      lock.context()->defer(
+          [](void* t, void*, void*) { release_tensor(static_cast<rc_tensor*>(t)); }, s.tensor);
     s.shared = nullptr;
     s.tensor = nullptr;
     s.host_data = nullptr;
@@ -228,21 +237,24 @@ void slot_clear(Locked& lock, Region* r, SlotState& s, Stream stream) {
     s.source = nullptr;
     SlotState& from = source->slots[s.source_slot];
     --source->links;
-    if (--from.consumers == 0 && source->state == RC_REGION_CANCELLED) slot_clear(lock, source, from, stream);
+    if (--from.consumers == 0 && source->state == RC_REGION_CANCELLED)
+      slot_clear(lock, source, from, stream);
     region_end_if_unused(lock, source, stream);
   }
 }
 
 Status region_end(Locked& lock, Region* r, Stream stream) {
   if (r->state != RC_REGION_OPEN)
-    return Status(RC_E_STATE, "region", format("region of module '%s' was ended before", r->module->name.c_str()));
+    return Status(RC_E_STATE, "region",
+                  format("region of module '%s' was ended before", r->module->name.c_str()));
   if (r->context->flag(RC_CONTEXT_VERIFY)) RC_TRY(region_digest(lock, r));
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kEnd});
   bool empty = r->dropped_children && !r->transient;
   uint64_t dropped = 0;
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     SlotState& s = r->slots[i];
-    if (s.content == SlotState::kEmpty || (s.role != RC_ROLE_INPUT && s.role != RC_ROLE_SAVED)) continue;
+    if (s.content == SlotState::kEmpty || (s.role != RC_ROLE_INPUT && s.role != RC_ROLE_SAVED))
+      continue;
     if (source_discards(s)) {
       slot_let_go(lock, r, s, stream, false);
     } else if (policy_drops(r, s)) {
@@ -266,22 +278,25 @@ Status region_end(Locked& lock, Region* r, Stream stream) {
 
 Status region_discard(Locked& lock, Region* r, Stream stream) {
   if (r->state == RC_REGION_OPEN)
-    return Status(RC_E_STATE, "region", format("region of module '%s' is still open", r->module->name.c_str()));
+    return Status(RC_E_STATE, "region",
+                  format("region of module '%s' is still open", r->module->name.c_str()));
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDiscard});
-  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying) return Status::note(RC_PASS);
+  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying)
+    return Status::note(RC_PASS);
   uint64_t dropped = 0;
   bool any = false;
   Status status;
   ++r->links;  // the host may release it from its drop callback
   for (uint32_t i = 0; i < r->n_slots && status.ok(); ++i) {
     SlotState& s = r->slots[i];
-    if (s.role != RC_ROLE_OUTPUT || s.content == SlotState::kEmpty || s.content == SlotState::kHostKept || s.dropped ||
-        !policy_drops(r, s))
+    if (s.role != RC_ROLE_OUTPUT || s.content == SlotState::kEmpty ||
+        s.content == SlotState::kHostKept || s.dropped || !policy_drops(r, s))
       continue;
     if (s.content == SlotState::kHostManaged) {
       if (r->transient) continue;  // the host's own memory: its forward frees it
       status = call_slot_op(lock, r, i, stream, r->module->ops.drop, "drop");
-      if (!status.ok() || s.content != SlotState::kHostManaged) continue;  // failed, or cancelled meanwhile
+      if (!status.ok() || s.content != SlotState::kHostManaged)
+        continue;  // failed, or cancelled meanwhile
       s.dropped = true;
       dropped += s.meta.bytes();
       r->module->counts.dropped_bytes += s.meta.bytes();
@@ -308,7 +323,8 @@ Status region_refill_host(Locked& lock, Region* r, Stream stream) {
 Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream) {
   RC_TRY(check_slot(r, slot));
   if (r->state == RC_REGION_OPEN || r->replaying)
-    return Status(RC_E_STATE, "region", "a slot can be done only after the region's end, outside its replay");
+    return Status(RC_E_STATE, "region",
+                  "a slot can be done only after the region's end, outside its replay");
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDone, .slot = slot});
   SlotState& s = r->slots[slot];
   if (s.content == SlotState::kEmpty || s.done) return Status::note(RC_PASS);
@@ -354,12 +370,14 @@ void region_find_missing(Region* r) {
   r->missing.clear();
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const SlotState& s = r->slots[i];
-    if ((s.role != RC_ROLE_SAVED && s.role != RC_ROLE_OUTPUT) || s.content == SlotState::kEmpty || s.done) continue;
+    if ((s.role != RC_ROLE_SAVED && s.role != RC_ROLE_OUTPUT) || s.content == SlotState::kEmpty ||
+        s.done)
+      continue;
     if (s.present() || (s.source && source_refills(s))) continue;
     // The same memory is another slot of this region, which brings it back.
     if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block->owner == r) continue;
-    // An output is needed by the regions that refer to it. Where none ever did, the host reads it by its pointer, which
-    // only kinds that discard their outputs allow.
+    // An output is needed by the regions that refer to it. Where none ever did, the host reads it
+    // by its pointer, which only kinds that discard their outputs allow.
     const bool unread = s.had_consumers ? s.consumers == 0 : !r->discards_output;
     if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && unread) continue;
     r->missing.push_back(i);

@@ -1,7 +1,9 @@
-// src/region/region.h: one run of a module for one microbatch; the region owns all state of its replay.
+// src/region/region.h: one run of a module for one microbatch; the region owns all state of its
+// replay.
 //
-// Everything here is guarded by the context's lock, which is released while host code runs. See rcore.h for the
-// contract of each operation; the functions below are their bodies after the arguments have been checked.
+// Everything here is guarded by the context's lock, which is released while host code runs. See
+// rcore.h for the contract of each operation; the functions below are their bodies after the
+// arguments have been checked.
 #pragma once
 
 #include <deque>
@@ -26,8 +28,9 @@ struct Region {
   Region* parent = nullptr;  // only while the parent lives
   rc_region_state state = RC_REGION_OPEN;
   rc_phase phase = RC_PHASE_FORWARD;
-  bool transient = false;  // a parent's replay begins it anew: its content never comes back by itself
-  bool inside = false;     // its nested regions are transient
+  bool transient =
+      false;            // a parent's replay begins it anew: its content never comes back by itself
+  bool inside = false;  // its nested regions are transient
   bool discards_output = false;  // by the policy it was begun under
   bool replaying = false;
   bool cancel_pending = false;
@@ -41,17 +44,19 @@ struct Region {
   void* user_data = nullptr;
   void (*destroy)(void*) = nullptr;
   size_t announced = 0;  // of Context::expect_deferred
-  SlotPlan by_role[6];  // for slots added while it runs
-  std::deque<SlotState> slots;  // the first n_slots are in use; views point into them, so they never move
+  SlotPlan by_role[6];   // for slots added while it runs
+  std::deque<SlotState>
+      slots;  // the first n_slots are in use; views point into them, so they never move
   uint32_t n_slots = 0;
   std::vector<SlotDef> added;
   std::vector<uint32_t> missing;
-  std::vector<void*> tokens;  // of side states
+  std::vector<void*> tokens;           // of side states
   std::vector<void*> previous_tokens;  // during a replay: what stood in their places
-  JournalEntry entry;         // own draws and decisions
+  JournalEntry entry;                  // own draws and decisions
   size_t rng_cursor = 0;
   Journal journal;  // of nested regions, if inside
-  size_t recorder_entry = 0;  // transient: index of its entry in the journal of recording_ancestor()
+  size_t recorder_entry =
+      0;  // transient: index of its entry in the journal of recording_ancestor()
   std::thread::id replayer;
   Region *step_prev = nullptr, *step_next = nullptr;
   Region *module_prev = nullptr, *module_next = nullptr;
@@ -64,7 +69,8 @@ struct Region {
 };
 
 // begin.cc
-// The ancestor that keeps the draws of a transient region for its own replay; NULL if there is none.
+// The ancestor that keeps the draws of a transient region for its own replay; NULL if there is
+// none.
 Region* recording_ancestor(const Region* r);
 Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out);
 // save.cc
@@ -74,8 +80,8 @@ struct SaveItem {
 };
 Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, Stream stream);
 Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot);
-Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec, Stream stream,
-                    rc_tensor_spec* out);
+Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
+                    Stream stream, rc_tensor_spec* out);
 Status region_output(Region* r, uint32_t slot, rc_output_mode mode, const rc_tensor_spec& view);
 // region.cc
 Status region_end(Locked& lock, Region* r, Stream stream);
@@ -96,14 +102,17 @@ void shared_tensor_let_go(Context* context, SharedTensor* shared);
 void slot_clear(Locked& lock, Region* r, SlotState& s, Stream stream);
 // True if the region that `s` refers to can bring its content back.
 bool source_refills(const SlotState& s);
-// Follows links until a slot with content of its own; adopts the block there. NULL if there is none.
+// Follows links until a slot with content of its own; adopts the block there. NULL if there is
+// none.
 SlotState* slot_resolve(Region* r, uint32_t slot);
 Status check_slot(const Region* r, uint32_t slot);
 // access.cc
 Status region_view(Locked& lock, Region* r, uint32_t slot, Stream stream, rc_tensor_spec* out);
 Status region_tensor(Locked& lock, Region* r, uint32_t slot, Stream stream, rc_tensor** out);
-Status region_restore(Locked& lock, Region* r, uint32_t slot, Stream stream, const rc_tensor_spec& to);
-Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& value, Stream stream);
+Status region_restore(Locked& lock, Region* r, uint32_t slot, Stream stream,
+                      const rc_tensor_spec& to);
+Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& value,
+                     Stream stream);
 Status region_rng(Locked& lock, Region* r, uint64_t blocks, rc_rng* out);
 // replay.cc
 bool region_needs_sources(Region* r);  // content that it refers to is missing now
@@ -111,7 +120,7 @@ Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream s
 Status region_forward(Locked& lock, Region* r, Stream stream);
 // digest.cc
 uint64_t digest_bytes(const void* data, uint64_t bytes);
-Status region_digest(Locked& lock, Region* r);        // at the end of a forward, in verify mode
+Status region_digest(Locked& lock, Region* r);         // at the end of a forward, in verify mode
 Status region_check_digests(Locked& lock, Region* r);  // after a replay
 
 }  // namespace rc

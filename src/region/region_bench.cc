@@ -1,4 +1,5 @@
-// src/region/region_bench.cc: host cost of a region through the C ABI, beside a bare malloc/free pair.
+// src/region/region_bench.cc: host cost of a region through the C ABI, beside a bare malloc/free
+// pair.
 //
 //   region_bench --benchmark_repetitions=9 --benchmark_report_aggregates_only=true
 #include <benchmark/benchmark.h>
@@ -9,7 +10,9 @@
 
 namespace {
 
-rc_status empty_replay(const rc_replay_args*) { return RC_OK; }
+rc_status empty_replay(const rc_replay_args*) {
+  return RC_OK;
+}
 
 struct Host {
   rc_context* context = nullptr;

@@ -10,11 +10,13 @@ constexpr uint64_t kBytes = 4096;
 struct RegionLife : ::testing::Test {
   RegionLife() {
     host.recompute({"mlp"});
-    mlp = &host.module("mlp", 3, {in("x"), saved("h"), out("y")}, [this](const rc_replay_args* args) {
-      missing_seen.assign(args->missing, args->missing + args->n_missing);
-      for (uint32_t i = 0; i < args->n_missing; ++i) fill(alloc(args->region, args->missing[i], kBytes), kBytes, 1);
-      return RC_OK;
-    });
+    mlp =
+        &host.module("mlp", 3, {in("x"), saved("h"), out("y")}, [this](const rc_replay_args* args) {
+          missing_seen.assign(args->missing, args->missing + args->n_missing);
+          for (uint32_t i = 0; i < args->n_missing; ++i)
+            fill(alloc(args->region, args->missing[i], kBytes), kBytes, 1);
+          return RC_OK;
+        });
   }
   rc_region* open() {
     rc_region* r = host.begin(*mlp);
@@ -48,7 +50,8 @@ struct RegionLife : ::testing::Test {
                               static_cast<unsigned long long>(host.live()));
     for (uint32_t k = 0; k < i.n_slots; ++k) {
       const rc_slot_info s = slot_info(r, k);
-      text += format(" %s %u %u %llu", s.name, s.present, s.linked, static_cast<unsigned long long>(s.bytes));
+      text += format(" %s %u %u %llu", s.name, s.present, s.linked,
+                     static_cast<unsigned long long>(s.bytes));
     }
     return text;
   }
@@ -169,7 +172,8 @@ TEST_F(RegionLife, CancelledHoldsNothingAndIsNeverReplayed) {
 }
 
 TEST_F(RegionLife, ReleaseIsLegalInEveryState) {
-  for (rc_region* r : {host.begin(*mlp), open(), empty(), ready(), cancelled()}) rc_region_release(r, nullptr);
+  for (rc_region* r : {host.begin(*mlp), open(), empty(), ready(), cancelled()})
+    rc_region_release(r, nullptr);
   EXPECT_EQ(host.live(), 0u);
   EXPECT_EQ(host.stats().regions_live, 0u);
 }

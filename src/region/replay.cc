@@ -28,16 +28,19 @@ bool would_deadlock(const Context* context, const Region* r) {
 Status wait_for_replay(Locked& lock, Region* r) {
   Context* context = lock.context();
   if (r->replayer == std::this_thread::get_id())
-    return Status(RC_E_STATE, "regions", format("module '%s', layer %u, is being replayed by this very thread",
-                                                r->module->name.c_str(), r->module->layer));
+    return Status(RC_E_STATE, "regions",
+                  format("module '%s', layer %u, is being replayed by this very thread",
+                         r->module->name.c_str(), r->module->layer));
   if (would_deadlock(context, r))
-    return Status(RC_E_STATE, "regions", format("waiting for the replay of module '%s', layer %u, would never end",
-                                                r->module->name.c_str(), r->module->layer));
+    return Status(RC_E_STATE, "regions",
+                  format("waiting for the replay of module '%s', layer %u, would never end",
+                         r->module->name.c_str(), r->module->layer));
   context->waits.push_back({std::this_thread::get_id(), r});
   ++r->links;
   context->replay_done.wait(*lock.lock(), [&] { return !r->replaying; });
   --r->links;
-  std::erase_if(context->waits, [](const Context::Wait& w) { return w.thread == std::this_thread::get_id(); });
+  std::erase_if(context->waits,
+                [](const Context::Wait& w) { return w.thread == std::this_thread::get_id(); });
   return ok_status();
 }
 
@@ -50,18 +53,21 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
     if (at->present()) continue;
     if (!source_refills(s)) {
       if (s.role == RC_ROLE_INPUT)
-        return Status(RC_E_STATE, "regions",
-                      format("input '%s' of module '%s', layer %u, was given up with the region it came from",
-                             r->def(i).name.c_str(), r->module->name.c_str(), r->module->layer));
+        return Status(
+            RC_E_STATE, "regions",
+            format("input '%s' of module '%s', layer %u, was given up with the region it came from",
+                   r->def(i).name.c_str(), r->module->name.c_str(), r->module->layer));
       continue;
     }
     RC_TRY(replay_one(lock, s.source, stream));
     at = slot_resolve(r, i);
     if (!at->present())
-      return Status(RC_E_STATE, "regions",
-                    format("replay of module '%s' did not bring back slot '%s', which '%s' of module '%s' refers to",
-                           s.source->module->name.c_str(), s.source->def(s.source_slot).name.c_str(),
-                           r->def(i).name.c_str(), r->module->name.c_str()));
+      return Status(
+          RC_E_STATE, "regions",
+          format("replay of module '%s' did not bring back slot '%s', which '%s' of module '%s' "
+                 "refers to",
+                 s.source->module->name.c_str(), s.source->def(s.source_slot).name.c_str(),
+                 r->def(i).name.c_str(), r->module->name.c_str()));
   }
   return ok_status();
 }
@@ -71,8 +77,8 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
 bool region_needs_sources(Region* r) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const SlotState& s = r->slots[i];
-    if (s.source && !s.done && s.content != SlotState::kEmpty && !s.present() && !slot_resolve(r, i)->present() &&
-        (s.role == RC_ROLE_INPUT || source_refills(s)))
+    if (s.source && !s.done && s.content != SlotState::kEmpty && !s.present() &&
+        !slot_resolve(r, i)->present() && (s.role == RC_ROLE_INPUT || source_refills(s)))
       return true;
   }
   return false;
@@ -88,14 +94,15 @@ Status wait_for_fences(Locked& lock, Region* r) {
     const rc_status code = fence->wait(UINT64_MAX);
     lock.relock();
     if (code < 0)
-      return Status(code, "items.fence", format("the fence of slot '%s' ended with %d", r->def(i).name.c_str(),
-                                                static_cast<int>(code)));
+      return Status(code, "items.fence",
+                    format("the fence of slot '%s' ended with %d", r->def(i).name.c_str(),
+                           static_cast<int>(code)));
   }
   return ok_status();
 }
 
-// A token is spent once it was handed back, also where that failed. The region's own token is not (a host that swaps
-// contents in place hands the same token back).
+// A token is spent once it was handed back, also where that failed. The region's own token is not
+// (a host that swaps contents in place hands the same token back).
 void spend(Region* r, size_t i, void* token) {
   rc_side_state& state = r->module->states[i];
   if (token && token != r->tokens[i] && state.drop) state.drop(state.user_data, token);
@@ -104,8 +111,8 @@ void spend(Region* r, size_t i, void* token) {
 rc_status swap_one(Region* r, size_t i, Stream stream, void* install, void** previous) {
   rc_side_state& state = r->module->states[i];
   *previous = nullptr;
-  return state.swap(state.user_data, reinterpret_cast<rc_context*>(r->context), reinterpret_cast<rc_region*>(r),
-                    r->user_data, stream, install, previous);
+  return state.swap(state.user_data, reinterpret_cast<rc_context*>(r->context),
+                    reinterpret_cast<rc_region*>(r), r->user_data, stream, install, previous);
 }
 
 // Takes back what was installed, all of it, last first; the first failure is the result.
@@ -162,8 +169,10 @@ Status run_host(Locked& lock, Region* r, Stream stream) {
   }
   lock.relock();
   if (code < 0)
-    return Status(code, what, format("%s of module '%s', layer %u, failed with %d (%s)", what, r->module->name.c_str(),
-                                     r->module->layer, static_cast<int>(code), rc_status_name(code)));
+    return Status(
+        code, what,
+        format("%s of module '%s', layer %u, failed with %d (%s)", what, r->module->name.c_str(),
+               r->module->layer, static_cast<int>(code), rc_status_name(code)));
   return ok_status();
 }
 
@@ -173,13 +182,14 @@ Status check_result(Locked& lock, Region* r) {
     if (s.content == SlotState::kHostManaged) s.dropped = false;
     if (!s.present())
       return Status(RC_E_STATE, r->def(slot).name,
-                    format("the replay of module '%s', layer %u, did not produce slot '%s'", r->module->name.c_str(),
-                           r->module->layer, r->def(slot).name.c_str()));
+                    format("the replay of module '%s', layer %u, did not produce slot '%s'",
+                           r->module->name.c_str(), r->module->layer, r->def(slot).name.c_str()));
   }
   return r->context->flag(RC_CONTEXT_VERIFY) ? region_check_digests(lock, r) : ok_status();
 }
 
-// Want of memory is a failure like others: what was brought back so far is let go of again by run().
+// Want of memory is a failure like others: what was brought back so far is let go of again by
+// run().
 Status attempt(Locked& lock, Region* r, Stream stream) {
   try {
     RC_TRY(wait_for_fences(lock, r));
@@ -227,8 +237,8 @@ Status run(Locked& lock, Region* r, Stream stream) {
   return status;
 }
 
-// What is there after a replay stays until it is done: also content that only an export or another slot of the region
-// kept alive.
+// What is there after a replay stays until it is done: also content that only an export or another
+// slot of the region kept alive.
 void hold_present(Region* r) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     SlotState& s = r->slots[i];
@@ -262,9 +272,10 @@ class Replaying {
 Status replay_one(Locked& lock, Region* r, Stream stream) {
   while (r->replaying) RC_TRY(wait_for_replay(lock, r));
   if (r->state == RC_REGION_OPEN || r->state == RC_REGION_CANCELLED)
-    return Status(RC_E_STATE, "regions",
-                  format("region of module '%s', layer %u, is %s", r->module->name.c_str(), r->module->layer,
-                         r->state == RC_REGION_OPEN ? "still open" : "cancelled"));
+    return Status(
+        RC_E_STATE, "regions",
+        format("region of module '%s', layer %u, is %s", r->module->name.c_str(), r->module->layer,
+               r->state == RC_REGION_OPEN ? "still open" : "cancelled"));
   region_find_missing(r);
   const bool run_needed = !r->missing.empty() || (r->dropped_children && !r->transient);
   if (!run_needed && !region_needs_sources(r)) {
@@ -272,11 +283,12 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
     return ok_status();
   }
   if (r->transient)
-    return Status(RC_E_STATE, "regions",
-                  format("region of module '%s', layer %u, %s", r->module->name.c_str(), r->module->layer,
-                         r->phase == RC_PHASE_EVALUATION
-                             ? "was begun in evaluation and keeps nothing"
-                             : "is begun anew by its parent's replay; this instance cannot be replayed"));
+    return Status(
+        RC_E_STATE, "regions",
+        format("region of module '%s', layer %u, %s", r->module->name.c_str(), r->module->layer,
+               r->phase == RC_PHASE_EVALUATION
+                   ? "was begun in evaluation and keeps nothing"
+                   : "is begun anew by its parent's replay; this instance cannot be replayed"));
   Status status;
   {
     Replaying replaying(lock, r);
@@ -293,7 +305,8 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
   if (r->cancel_pending) {
     r->cancel_pending = false;
     Status cancelled = region_cancel(lock, r, stream);
-    if (status.ok()) status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
+    if (status.ok())
+      status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
   }
   return status;
 }
@@ -343,9 +356,11 @@ Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream s
 
 Status region_forward(Locked& lock, Region* r, Stream stream) {
   if (!r->module->kernel)
-    return Status(RC_E_UNSUPPORTED, "region", format("module '%s' has no built-in kernel", r->module->name.c_str()));
+    return Status(RC_E_UNSUPPORTED, "region",
+                  format("module '%s' has no built-in kernel", r->module->name.c_str()));
   if (r->state != RC_REGION_OPEN)
-    return Status(RC_E_STATE, "region", format("region of module '%s' is not open", r->module->name.c_str()));
+    return Status(RC_E_STATE, "region",
+                  format("region of module '%s' is not open", r->module->name.c_str()));
   ++r->links;
   Status status = run_kernel_module(lock, r, stream);
   --r->links;

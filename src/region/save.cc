@@ -1,4 +1,5 @@
-// src/region/save.cc: how tensors come into a region: saved, allocated by the core, or declared as the host's.
+// src/region/save.cc: how tensors come into a region: saved, allocated by the core, or declared as
+// the host's.
 #include "src/region/call_log.h"
 #include "src/region/context.h"
 #include "src/storage/tensor.h"
@@ -10,13 +11,16 @@ enum Incarnation : uint32_t { kOwnBlock = 0, kCopy = 16 };
 
 Status needs_writable(const Region* r, const char* what) {
   if (r->state == RC_REGION_OPEN || r->replaying) return ok_status();
-  return Status(RC_E_STATE, "region", format("%s is legal while the region is open or being replayed; '%s' is %s", what,
-                                             r->module->name.c_str(), r->state == RC_REGION_CANCELLED
-                                                                          ? "cancelled" : "sealed"));
+  return Status(
+      RC_E_STATE, "region",
+      format("%s is legal while the region is open or being replayed; '%s' is %s", what,
+             r->module->name.c_str(), r->state == RC_REGION_CANCELLED ? "cancelled" : "sealed"));
 }
 
 // In replay, a slot that is not missing has its content already, or never had any.
-bool ignored_in_replay(const Region* r, const SlotState& s) { return r->replaying && !s.wanted; }
+bool ignored_in_replay(const Region* r, const SlotState& s) {
+  return r->replaying && !s.wanted;
+}
 
 bool is_ancestor(const Region* maybe, const Region* r) {
   for (const Region* p = r->parent; p; p = p->parent)
@@ -45,9 +49,10 @@ void count_regenerated(Region* r, uint64_t bytes) {
 struct Prepared {
   Region* source = nullptr;
   uint32_t source_slot = 0;
-  Block* block = nullptr;  // of the source, of a recognised view, or a fresh copy (then it has a ref and a hold)
+  Block* block = nullptr;  // of the source, of a recognised view, or a fresh copy (then it has a
+                           // ref and a hold)
   uint64_t offset = 0;
-  uint64_t relative = 0;  // offset in the source slot
+  uint64_t relative = 0;    // offset in the source slot
   Region* given = nullptr;  // the source before refer_to, for the log
   uint32_t given_slot = 0;
   bool fresh = false;
@@ -55,8 +60,8 @@ struct Prepared {
   TensorMeta meta;
 };
 
-// A region nested in the source lives inside it: it refers to what the source itself refers to, so that the two do not
-// keep each other alive.
+// A region nested in the source lives inside it: it refers to what the source itself refers to, so
+// that the two do not keep each other alive.
 void refer_to(Region* r, Region* source, uint32_t slot, Prepared* out) {
   out->given = source;
   out->given_slot = slot;
@@ -72,7 +77,8 @@ void refer_to(Region* r, Region* source, uint32_t slot, Prepared* out) {
 
 Status prepare_source(Region* r, const rc_save& save, Prepared* out) {
   Region* source = reinterpret_cast<Region*>(save.source);
-  if (source->context != r->context) return Status(RC_E_HANDLE, "source", "the source is of another context");
+  if (source->context != r->context)
+    return Status(RC_E_HANDLE, "source", "the source is of another context");
   if (source == r) return argument_error("source", "a region cannot refer to itself");
   RC_TRY(check_slot(source, save.source_slot));
   SlotState* content = slot_resolve(source, save.source_slot);
@@ -102,26 +108,29 @@ bool strides_are_positive(const TensorMeta& meta) {
   return true;
 }
 
-Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tensor_spec& view, Stream stream,
-                    Prepared* out) {
+Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tensor_spec& view,
+                    Stream stream, Prepared* out) {
   Storage& storage = r->context->storage;
   RC_TRY(TensorMeta::read(view, "view", &out->meta));
   if (!view.data && out->meta.bytes() > 0) return argument_error("view.data", "data is NULL");
   if (out->meta.bytes() > 0 && strides_are_positive(out->meta)) {
     if (Block* known = storage.find(view.data, extent(out->meta))) {
       out->block = known;
-      out->offset = static_cast<uint64_t>(static_cast<char*>(view.data) - static_cast<char*>(known->data));
+      out->offset =
+          static_cast<uint64_t>(static_cast<char*>(view.data) - static_cast<char*>(known->data));
       if (known->owner) refer_to(r, static_cast<Region*>(known->owner), known->owner_slot, out);
       return ok_status();
     }
   }
   if (!out->meta.contiguous() && !storage.device().synchronous())
-    return Status(RC_E_UNSUPPORTED, "view.strides", "borrowed views on this device must be row-major");
+    return Status(RC_E_UNSUPPORTED, "view.strides",
+                  "borrowed views on this device must be row-major");
   const BlockKey key = {.site = (r->module->serial << 20) | r->chunk,
                         .instance = (uint64_t{r->microbatch} << 32) | r->occurrence,
                         .slot = save.slot,
                         .incarnation = kCopy + static_cast<uint32_t>(r->phase)};
-  RC_TRY(storage.allocate(key, out->meta.bytes(), stream, r->step ? r->step->serial : 0, lock.lock(), &out->block));
+  RC_TRY(storage.allocate(key, out->meta.bytes(), stream, r->step ? r->step->serial : 0,
+                          lock.lock(), &out->block));
   out->fresh = true;
   if (!out->meta.contiguous()) {
     gather_elements(out->meta, view.data, out->block->data);
@@ -129,14 +138,17 @@ Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tenso
     packed.strides = nullptr;
     return TensorMeta::read(packed, "view", &out->meta);
   }
-  return out->meta.bytes() ? storage.device().copy(out->block->data, view.data, out->meta.bytes(), stream) : ok_status();
+  return out->meta.bytes()
+             ? storage.device().copy(out->block->data, view.data, out->meta.bytes(), stream)
+             : ok_status();
 }
 
 Status prepare(Locked& lock, Region* r, const SaveItem& item, Stream stream, Prepared* out) {
   const rc_save& save = item.save;
   const int given = (save.tensor != nullptr) + (save.view != nullptr) + (save.source != nullptr);
   if (given != 1)
-    return argument_error("", format("%d of tensor, view and source are set; exactly one must be", given));
+    return argument_error(
+        "", format("%d of tensor, view and source are set; exactly one must be", given));
   if (save.slot >= r->n_slots)
     return argument_error("slot", format("slot %u; the region has %u", save.slot, r->n_slots));
   if (save.fence && !save.tensor) return argument_error("fence", "a fence needs an owned tensor");
@@ -145,7 +157,8 @@ Status prepare(Locked& lock, Region* r, const SaveItem& item, Stream stream, Pre
   if (s.role == RC_ROLE_DECISION)
     return argument_error("slot", "decision slots are written by rc_region_decide");
   if (s.content != SlotState::kEmpty && !r->replaying)
-    return Status(RC_E_STATE, "slot", format("slot '%s' has content already", r->def(save.slot).name.c_str()));
+    return Status(RC_E_STATE, "slot",
+                  format("slot '%s' has content already", r->def(save.slot).name.c_str()));
   if (out->ignore) return ok_status();
   if (save.source) return prepare_source(r, save, out);
   if (save.view) return prepare_copy(lock, r, save, item.view, stream, out);
@@ -182,7 +195,8 @@ void log_save(Region* r, const SaveItem& item, const Prepared& p) {
   if (p.given && p.given != r)
     log->link(r, item.save.slot, p.given, p.given_slot, bytes);
   else
-    log->add(r, {.op = item.save.tensor ? CallLog::kSaveTensor : CallLog::kSaveCopy, .slot = item.save.slot,
+    log->add(r, {.op = item.save.tensor ? CallLog::kSaveTensor : CallLog::kSaveCopy,
+                 .slot = item.save.slot,
                  .bytes = bytes});
 }
 
@@ -240,7 +254,8 @@ Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, S
       if (items[k].save.slot == items[i].save.slot)
         status = argument_error("slot", format("slot %u is given twice", items[i].save.slot));
       else if (items[i].save.tensor && items[k].save.tensor == items[i].save.tensor)
-        status = argument_error("tensor", format("the same tensor is item %u; it can be consumed once", k));
+        status = argument_error("tensor",
+                                format("the same tensor is item %u; it can be consumed once", k));
     if (!status.ok()) {
       if (made || prepared[i].fresh) undo(r, items[i], prepared[i], stream);
       for (uint32_t k = 0; k < i; ++k) undo(r, items[k], prepared[k], stream);
@@ -258,7 +273,8 @@ Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
     return Status(RC_E_STATE, "region", "slots can be added while the region is open, not later");
   for (uint32_t i = 0; i < r->n_slots; ++i)
     if (r->def(i).name == def.name)
-      return argument_error("desc.name", format("'%s' is slot %u of this region already", def.name.c_str(), i));
+      return argument_error("desc.name",
+                            format("'%s' is slot %u of this region already", def.name.c_str(), i));
   if (r->slots.size() == r->n_slots) r->slots.emplace_back();
   r->added.push_back(def);
   SlotState& s = r->slots[r->n_slots];
@@ -269,8 +285,8 @@ Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
   return ok_status();
 }
 
-Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec, Stream stream,
-                    rc_tensor_spec* out) {
+Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
+                    Stream stream, rc_tensor_spec* out) {
   RC_TRY(needs_writable(r, "rc_region_alloc"));
   RC_TRY(check_slot(r, slot));
   Storage& storage = r->context->storage;
@@ -278,17 +294,21 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
   if (ignored_in_replay(r, s)) return Status::note(RC_PASS);
   TensorMeta meta;
   RC_TRY(TensorMeta::read(spec, "spec", &meta));
-  if (!meta.contiguous()) return argument_error("spec.strides", "memory of the core is row-major: strides must be NULL");
+  if (!meta.contiguous())
+    return argument_error("spec.strides", "memory of the core is row-major: strides must be NULL");
   if (s.content != SlotState::kEmpty && (!r->replaying || s.present()))
-    return Status(RC_E_STATE, "slot", format("slot '%s' has memory already", r->def(slot).name.c_str()));
+    return Status(RC_E_STATE, "slot",
+                  format("slot '%s' has memory already", r->def(slot).name.c_str()));
   bool moved = false;
   if (s.content == SlotState::kBlock && s.owner && s.block->state == Block::kDropped) {
     if (s.block->bytes != meta.bytes())
-      return Status(RC_E_MISMATCH, "spec.shape",
-                    format("slot '%s' of module '%s', layer %u, had %llu B in forward and has %llu B in replay",
-                           r->def(slot).name.c_str(), r->module->name.c_str(), r->module->layer,
-                           static_cast<unsigned long long>(s.block->bytes),
-                           static_cast<unsigned long long>(meta.bytes())));
+      return Status(
+          RC_E_MISMATCH, "spec.shape",
+          format(
+              "slot '%s' of module '%s', layer %u, had %llu B in forward and has %llu B in replay",
+              r->def(slot).name.c_str(), r->module->name.c_str(), r->module->layer,
+              static_cast<unsigned long long>(s.block->bytes),
+              static_cast<unsigned long long>(meta.bytes())));
     RC_TRY(storage.refill(s.block, stream, lock.lock(), &moved));
     s.holds = true;
     r->module->counts.regenerated_bytes += meta.bytes();
@@ -298,7 +318,8 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
                           .slot = slot,
                           .incarnation = kOwnBlock + static_cast<uint32_t>(r->phase)};
     Block* block = nullptr;
-    RC_TRY(storage.allocate(key, meta.bytes(), stream, r->step ? r->step->serial : 0, lock.lock(), &block));
+    RC_TRY(storage.allocate(key, meta.bytes(), stream, r->step ? r->step->serial : 0, lock.lock(),
+                            &block));
     if (s.content != SlotState::kEmpty) slot_clear(lock, r, s, stream);
     s.content = SlotState::kBlock;
     s.block = block;  // takes over the ref and the hold
@@ -311,7 +332,8 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
   s.meta = std::move(meta);
   s.dropped = s.done = false;
   s.meta.fill(s.block->data, out);
-  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kAlloc, .slot = slot, .bytes = s.meta.bytes()});
+  if (CallLog* log = log_of(r))
+    log->add(r, {.op = CallLog::kAlloc, .slot = slot, .bytes = s.meta.bytes()});
   lock.trace(RC_EVENT_ALLOC, r, s.meta.bytes(), 0);
   return moved ? Status::note(RC_MOVED) : ok_status();
 }
@@ -324,7 +346,8 @@ Status region_output(Region* r, uint32_t slot, rc_output_mode mode, const rc_ten
     return argument_error("slot", format("slot '%s' is no output", r->def(slot).name.c_str()));
   if (r->replaying) return Status::note(RC_PASS);
   if (s.content != SlotState::kEmpty)
-    return Status(RC_E_STATE, "slot", format("slot '%s' has content already", r->def(slot).name.c_str()));
+    return Status(RC_E_STATE, "slot",
+                  format("slot '%s' has content already", r->def(slot).name.c_str()));
   if (mode != RC_OUTPUT_KEEP && mode != RC_OUTPUT_HOST)
     return argument_error("mode", format("%d is no rc_output_mode", static_cast<int>(mode)));
   if (mode == RC_OUTPUT_HOST && !(r->module->ops.drop && r->module->ops.refill))

@@ -30,8 +30,8 @@ struct SlotPlan {
   int32_t rule = -1;
 };
 
-// Content is in exactly one of: a block (owned, or of the slot this one refers to), an owned tensor of the host, or
-// memory that stays the host's.
+// Content is in exactly one of: a block (owned, or of the slot this one refers to), an owned tensor
+// of the host, or memory that stays the host's.
 struct SlotState {
   enum Content : uint8_t { kEmpty, kBlock, kTensor, kHostKept, kHostManaged };
 
@@ -61,11 +61,16 @@ struct SlotState {
   // The content can be read now.
   bool present() const {
     switch (content) {
-      case kBlock: return block && block->state == Block::kLive && !done;
-      case kTensor: return tensor != nullptr;
-      case kHostKept: return true;
-      case kHostManaged: return !dropped;
-      case kEmpty: break;
+      case kBlock:
+        return block && block->state == Block::kLive && !done;
+      case kTensor:
+        return tensor != nullptr;
+      case kHostKept:
+        return true;
+      case kHostManaged:
+        return !dropped;
+      case kEmpty:
+        break;
     }
     return false;
   }

@@ -9,7 +9,8 @@ namespace rc {
 Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
   Context* context = lock.context();
   if (desc.phase != RC_PHASE_FORWARD && desc.phase != RC_PHASE_EVALUATION)
-    return argument_error("desc.phase", format("%d; a step is FORWARD or EVALUATION", static_cast<int>(desc.phase)));
+    return argument_error(
+        "desc.phase", format("%d; a step is FORWARD or EVALUATION", static_cast<int>(desc.phase)));
   Step* step = context->new_step();
   step->phase = desc.phase;
   step->log = (desc.flags & RC_STEP_LOG) != 0;
@@ -19,7 +20,8 @@ Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
   // An evaluation pass has other lifetimes: it never enters the plan.
   if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial);
   context->apply_caps();
-  if (context->steps.size() == 1) context->storage.stats().step_peak_bytes = context->storage.stats().live_bytes;
+  if (context->steps.size() == 1)
+    context->storage.stats().step_peak_bytes = context->storage.stats().live_bytes;
   lock.trace(RC_EVENT_STEP_BEGIN, nullptr, 0, 0);
   *out = step;
   return ok_status();
@@ -29,15 +31,17 @@ Status step_end(Locked& lock, Step* step, Stream stream, rc_step_report* report)
   Context* context = lock.context();
   for (Region* r = step->regions; r; r = r->step_next)
     if (r->replaying)
-      return Status(RC_E_STATE, "step", format("region %llu of module '%s' is being replayed",
-                                               static_cast<unsigned long long>(r->id), r->module->name.c_str()));
+      return Status(RC_E_STATE, "step",
+                    format("region %llu of module '%s' is being replayed",
+                           static_cast<unsigned long long>(r->id), r->module->name.c_str()));
   const StorageStats& stats = context->storage.stats();
   report->regions_begun = step->regions_begun;
   report->replays = step->replays;
   report->peak_bytes = stats.step_peak_bytes;
   report->allocations = context->storage.device().memory().allocations - step->allocations_before;
   const bool owns_arena = context->storage.arena_step() == step->serial;
-  // Newest first: consumers before what they refer to. What remains with a handle is a cancelled region of no step.
+  // Newest first: consumers before what they refer to. What remains with a handle is a cancelled
+  // region of no step.
   while (Region* r = step->regions) {
     if (r->handles > 0 && r->state != RC_REGION_CANCELLED) ++report->regions_purged;
     step->regions = r->step_next;

@@ -1,4 +1,5 @@
-// src/region/testing_host.h: a small host for tests: a context, modules whose replay is a lambda, checked calls.
+// src/region/testing_host.h: a small host for tests: a context, modules whose replay is a lambda,
+// checked calls.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -40,10 +41,18 @@ inline rc_slot_desc slot(const char* name, rc_role role) {
   desc.role = role;
   return desc;
 }
-inline rc_slot_desc in(const char* name) { return slot(name, RC_ROLE_INPUT); }
-inline rc_slot_desc saved(const char* name) { return slot(name, RC_ROLE_SAVED); }
-inline rc_slot_desc out(const char* name) { return slot(name, RC_ROLE_OUTPUT); }
-inline rc_slot_desc decision(const char* name) { return slot(name, RC_ROLE_DECISION); }
+inline rc_slot_desc in(const char* name) {
+  return slot(name, RC_ROLE_INPUT);
+}
+inline rc_slot_desc saved(const char* name) {
+  return slot(name, RC_ROLE_SAVED);
+}
+inline rc_slot_desc out(const char* name) {
+  return slot(name, RC_ROLE_OUTPUT);
+}
+inline rc_slot_desc decision(const char* name) {
+  return slot(name, RC_ROLE_DECISION);
+}
 
 using ReplayFunction = std::function<rc_status(const rc_replay_args*)>;
 using SlotFunction = std::function<rc_status(const rc_slot_args*)>;
@@ -78,7 +87,9 @@ inline rc_error_info last_error() {
   if (rc_error_last(&info) < 0) ADD_FAILURE();
   return info;
 }
-inline std::string last_message() { return last_error().message; }
+inline std::string last_message() {
+  return last_error().message;
+}
 
 class Host {
  public:
@@ -256,7 +267,8 @@ inline rc_status save_bytes(rc_region* region, uint32_t slot, void* data, uint64
                             rc_stream stream = nullptr) {
   return save_view(region, slot, Bytes(bytes, data).spec, stream);
 }
-inline rc_status save_link(rc_region* region, uint32_t slot, rc_region* source, uint32_t source_slot) {
+inline rc_status save_link(rc_region* region, uint32_t slot, rc_region* source,
+                           uint32_t source_slot) {
   rc_save item = rc_save_init();
   item.slot = slot;
   item.source = source;
@@ -273,7 +285,8 @@ inline rc_status save_tensor(rc_region* region, uint32_t slot, rc_tensor* tensor
 inline rc_tensor* wrap(void* data, uint64_t bytes, int* deleted) {
   rc_tensor* tensor = nullptr;
   EXPECT_EQ(rc_tensor_wrap(Bytes(bytes, data).get(),
-                           deleted ? +[](void* count) { ++*static_cast<int*>(count); } : nullptr, deleted, &tensor),
+                           deleted ? +[](void* count) { ++*static_cast<int*>(count); } : nullptr,
+                           deleted, &tensor),
             RC_OK);
   return tensor;
 }
@@ -295,7 +308,9 @@ inline rc_region_info info(rc_region* region) {
   EXPECT_EQ(rc_region_query(region, &i), RC_OK);
   return i;
 }
-inline rc_region_state state(rc_region* region) { return info(region).state; }
+inline rc_region_state state(rc_region* region) {
+  return info(region).state;
+}
 inline rc_slot_info slot_info(rc_region* region, uint32_t slot) {
   rc_slot_info i = rc_slot_info_init();
   EXPECT_EQ(rc_region_slot_query(region, slot, &i), RC_OK);
@@ -309,7 +324,8 @@ inline std::vector<uint32_t> missing(rc_region* region) {
   return slots;
 }
 inline void fill(char* data, uint64_t bytes, int seed) {
-  for (uint64_t i = 0; i < bytes; ++i) data[i] = static_cast<char>(seed + 7 * static_cast<int>(i % 31));
+  for (uint64_t i = 0; i < bytes; ++i)
+    data[i] = static_cast<char>(seed + 7 * static_cast<int>(i % 31));
 }
 inline bool filled(const char* data, uint64_t bytes, int seed) {
   for (uint64_t i = 0; i < bytes; ++i)

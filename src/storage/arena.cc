@@ -7,7 +7,8 @@
 namespace rc {
 namespace {
 
-// Planning runs between two steps: bounded by work, not by time, so that every run gives the same plan.
+// Planning runs between two steps: bounded by work, not by time, so that every run gives the same
+// plan.
 constexpr uint64_t kPlanNodes = 200'000;
 
 }  // namespace
@@ -22,7 +23,8 @@ void StepRecording::begin_step() {
 uint32_t StepRecording::use(const BlockKey& key, uint64_t bytes) try {
   if (broken_) return Arena::kNone;
   const auto [it, fresh] = index_.try_emplace(key, static_cast<uint32_t>(entries_.size()));
-  if (fresh) entries_.push_back({.key = key, .bytes = bytes, .begin = -1, .forgotten = false, .live = {}});
+  if (fresh)
+    entries_.push_back({.key = key, .bytes = bytes, .begin = -1, .forgotten = false, .live = {}});
   Entry& entry = entries_[it->second];
   if (entry.bytes != bytes || entry.begin >= 0) {
     // The key does not identify one block: leave it to dynamic memory.
@@ -74,7 +76,8 @@ bool Arena::plan(const StepRecording& recording) {
   PackOptions options;
   options.node_limit = kPlanNodes;
   options.tolerance = 0.001;
-  options.time_limit = 2;  // far above what the node limit takes, so that the plan stays deterministic
+  options.time_limit =
+      2;  // far above what the node limit takes, so that the plan stays deterministic
   const Packing packing = pack(problem, options);
   if (!packing.error.empty() || packing.height == 0) return false;
   plan_ = {.bytes = packing.height, .bound = packing.lower_bound};
@@ -84,7 +87,8 @@ bool Arena::plan(const StepRecording& recording) {
     if (problem.buffers[i].size == 0) continue;
     place_of[i] = static_cast<uint32_t>(places_.size());
     index_.emplace(entries[i].key, place_of[i]);
-    places_.push_back({.key = entries[i].key, .offset = packing.offsets[i], .bytes = entries[i].bytes});
+    places_.push_back(
+        {.key = entries[i].key, .offset = packing.offsets[i], .bytes = entries[i].bytes});
   }
   for (const StepRecording::Move& move : recording.moves())
     if (place_of[move.entry] != kNone) expected_.push_back({place_of[move.entry], move.use});
@@ -112,7 +116,8 @@ void Arena::begin_step() {
 
 bool Arena::follow(uint32_t place, bool use) {
   if (on_plan_) {
-    if (cursor_ < expected_.size() && expected_[cursor_].entry == place && expected_[cursor_].use == use)
+    if (cursor_ < expected_.size() && expected_[cursor_].entry == place &&
+        expected_[cursor_].use == use)
       ++cursor_;
     else
       on_plan_ = false;
@@ -123,7 +128,8 @@ bool Arena::follow(uint32_t place, bool use) {
 bool Arena::fits(const Place& place) const {
   for (uint32_t other_index : active_) {
     const Place& other = places_[other_index];
-    if (&other != &place && place.offset < other.offset + other.bytes && other.offset < place.offset + place.bytes)
+    if (&other != &place && place.offset < other.offset + other.bytes &&
+        other.offset < place.offset + place.bytes)
       return false;
   }
   return true;
@@ -169,11 +175,12 @@ uint32_t Arena::take(const BlockKey& key, uint64_t bytes) {
 bool Arena::retake(uint32_t index) {
   Place& place = places_[index];
   if (!follow(index, true)) {
-    // Off the plan an intruder may still sit in the gap; awaited neighbours have no content and do not matter.
+    // Off the plan an intruder may still sit in the gap; awaited neighbours have no content and do
+    // not matter.
     for (uint32_t other_index : active_) {
       const Place& other = places_[other_index];
-      if (other_index != index && other.state == Place::kLive && place.offset < other.offset + other.bytes &&
-          other.offset < place.offset + place.bytes) {
+      if (other_index != index && other.state == Place::kLive &&
+          place.offset < other.offset + other.bytes && other.offset < place.offset + place.bytes) {
         ++misses_;
         return false;
       }

@@ -1,9 +1,11 @@
-// src/storage/arena.h: the static arena: what a step asked for is recorded, packed, and served from then on.
+// src/storage/arena.h: the static arena: what a step asked for is recorded, packed, and served from
+// then on.
 //
-// A block is one offset with several live intervals (alloc .. drop, refill .. free); other blocks use its gaps. Blocks
-// are found by key (module, chunk, microbatch, occurrence, slot, phase), never by call order: a step that asks in
-// another order, or for other blocks, gets a planned place only where no live or awaited block overlaps it, and a
-// dynamic block elsewhere ("miss"). While a step follows the recorded order exactly, that check is skipped.
+// A block is one offset with several live intervals (alloc .. drop, refill .. free); other blocks
+// use its gaps. Blocks are found by key (module, chunk, microbatch, occurrence, slot, phase), never
+// by call order: a step that asks in another order, or for other blocks, gets a planned place only
+// where no live or awaited block overlaps it, and a dynamic block elsewhere ("miss"). While a step
+// follows the recorded order exactly, that check is skipped.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +18,10 @@
 namespace rc {
 
 struct BlockKey {
-  uint64_t site = 0;        // module serial and virtual chunk
-  uint64_t instance = 0;    // microbatch, occurrence
+  uint64_t site = 0;      // module serial and virtual chunk
+  uint64_t instance = 0;  // microbatch, occurrence
   uint32_t slot = 0;
-  uint32_t incarnation = 0; // phase, and what kind of block it is
+  uint32_t incarnation = 0;  // phase, and what kind of block it is
   bool operator==(const BlockKey&) const = default;
 };
 
@@ -36,11 +38,11 @@ struct BlockKeyHash {
 class StepRecording {
  public:
   void begin_step();
-  // Recording is an aid, never a reason to fail: for want of memory it gives up, and nothing is planned from it.
-  // A block comes into use (first time or refilled); returns its index.
+  // Recording is an aid, never a reason to fail: for want of memory it gives up, and nothing is
+  // planned from it. A block comes into use (first time or refilled); returns its index.
   uint32_t use(const BlockKey& key, uint64_t bytes);
-  void release(uint32_t index);      // dropped or freed
-  void forget(uint32_t index);       // outlives the step: not to be planned
+  void release(uint32_t index);  // dropped or freed
+  void forget(uint32_t index);   // outlives the step: not to be planned
   PackingProblem problem() const;
   bool broken() const { return broken_; }
   bool ambiguous() const { return ambiguous_; }  // one key with two sizes or two lives at once
@@ -77,7 +79,8 @@ class Arena {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;
 
-  // Packs the recording; replaces the plan. False if there is nothing to plan or it cannot be packed.
+  // Packs the recording; replaces the plan. False if there is nothing to plan or it cannot be
+  // packed.
   bool plan(const StepRecording& recording);
   bool planned() const { return !places_.empty(); }
   bool idle() const { return active_.empty(); }  // no place is live or awaited

@@ -64,8 +64,7 @@ TEST(MinimallocCsv, AcceptsWindowsLineEndsBlankLinesAndNoFinalNewline) {
 }
 
 TEST(MinimallocCsv, WritesWhatItReadWithTheOffsetsAtTheEnd) {
-  const MinimallocInstance instance =
-      parsed("id,lower,upper,size,gaps\na,0,10,1,2-4\nb,0,10,2,\n");
+  const MinimallocInstance instance = parsed("id,lower,upper,size,gaps\na,0,10,1,2-4\nb,0,10,2,\n");
   const std::string text = format_minimalloc_csv(instance, {2, 0});
   EXPECT_EQ(text, "id,lower,upper,size,gaps,offset\na,0,10,1,2-4,2\nb,0,10,2,,0\n");
   const MinimallocInstance again = parsed(text);

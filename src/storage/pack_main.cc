@@ -66,8 +66,8 @@ bool print_row(const rc::MinimallocInstance& instance, const rc::Packing& packin
               static_cast<unsigned long long>(packing.lower_bound),
               static_cast<unsigned long long>(packing.height), ratio,
               packing.proven_optimal ? "yes" : "no",
-              static_cast<unsigned long long>(packing.statistics.nodes),
-              packing.statistics.seconds, violation.empty() ? "legal" : violation.c_str());
+              static_cast<unsigned long long>(packing.statistics.nodes), packing.statistics.seconds,
+              violation.empty() ? "legal" : violation.c_str());
   std::fflush(stdout);
   return violation.empty();
 }

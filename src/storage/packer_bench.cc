@@ -9,10 +9,9 @@ namespace {
 
 // Arguments: layers, microbatches, forwards in flight.
 void pack_trace(benchmark::State& state) {
-  const PackingProblem problem =
-      transformer_trace({.layers = int(state.range(0)),
-                         .microbatches = int(state.range(1)),
-                         .in_flight = int(state.range(2))});
+  const PackingProblem problem = transformer_trace({.layers = int(state.range(0)),
+                                                    .microbatches = int(state.range(1)),
+                                                    .in_flight = int(state.range(2))});
   PackOptions options;
   options.tolerance = 0.001;
   options.time_limit = 1;
@@ -32,10 +31,9 @@ BENCHMARK(pack_trace)
 
 // The greedy fit of one order alone.
 void fit_trace(benchmark::State& state) {
-  const PackingProblem problem =
-      transformer_trace({.layers = int(state.range(0)),
-                         .microbatches = int(state.range(1)),
-                         .in_flight = int(state.range(2))});
+  const PackingProblem problem = transformer_trace({.layers = int(state.range(0)),
+                                                    .microbatches = int(state.range(1)),
+                                                    .in_flight = int(state.range(2))});
   PackOptions options;
   options.time_limit = 0;
   for (auto _ : state) benchmark::DoNotOptimize(pack(problem, options));

@@ -36,12 +36,18 @@ using Key = std::tuple<double, double, double>;
 Key order_key(const PackingSections& sections, const PackingItem& item, FitOrder order) {
   const auto size = double(item.size), lifetime = double(item.lifetime);
   switch (order) {
-    case FitOrder::kSize: return {size, lifetime, 0};
-    case FitOrder::kArea: return {item.area(), size, 0};
-    case FitOrder::kLifetime: return {lifetime, size, 0};
-    case FitOrder::kPressure: return {double(fullest_section(sections, item)), item.area(), size};
-    case FitOrder::kBegin: return {-double(item.first()), size, lifetime};
-    case FitOrder::kEnd: return {double(item.last()), size, lifetime};
+    case FitOrder::kSize:
+      return {size, lifetime, 0};
+    case FitOrder::kArea:
+      return {item.area(), size, 0};
+    case FitOrder::kLifetime:
+      return {lifetime, size, 0};
+    case FitOrder::kPressure:
+      return {double(fullest_section(sections, item)), item.area(), size};
+    case FitOrder::kBegin:
+      return {-double(item.first()), size, lifetime};
+    case FitOrder::kEnd:
+      return {double(item.last()), size, lifetime};
   }
   return {};
 }

@@ -125,8 +125,7 @@ void CapacitySearch::reset(int64_t capacity, SearchOrder order) {
   rank_classes();
 }
 
-SearchOutcome CapacitySearch::run(int64_t capacity, SearchOrder order,
-                                  const SearchLimits& limits) {
+SearchOutcome CapacitySearch::run(int64_t capacity, SearchOrder order, const SearchLimits& limits) {
   reset(capacity, order);
   limits_ = limits;
   for (const int64_t total : total_) {
@@ -158,9 +157,12 @@ CapacitySearch::Score CapacitySearch::score(int32_t i) const {
   const double area = item.area();
   const auto pressure = double(fullest), lifetime = double(item.lifetime);
   switch (order_) {
-    case SearchOrder::kLifetimeAreaPressure: return {lifetime, area, pressure};
-    case SearchOrder::kPressureAreaLifetime: return {pressure, area, lifetime};
-    case SearchOrder::kPressureLifetimeArea: return {pressure, lifetime, area};
+    case SearchOrder::kLifetimeAreaPressure:
+      return {lifetime, area, pressure};
+    case SearchOrder::kPressureAreaLifetime:
+      return {pressure, area, lifetime};
+    case SearchOrder::kPressureLifetimeArea:
+      return {pressure, lifetime, area};
   }
   return {};
 }
@@ -209,8 +211,7 @@ SearchOutcome CapacitySearch::descend(Range parent, SectionSpan sections, Key la
 bool CapacitySearch::out_of_stack_order(int32_t item) const {
   if (twin_before_[item] >= 0 && !placed_[twin_before_[item]]) return true;
   const int32_t c = lifetime_class_[item];
-  return c >= 0 && class_top_[c] == rest_[item] &&
-         class_rank_[class_last_[c]] > class_rank_[item];
+  return c >= 0 && class_top_[c] == rest_[item] && class_rank_[class_last_[c]] > class_rank_[item];
 }
 
 void CapacitySearch::collect(Range unplaced, Key last, std::vector<Candidate>& candidates) const {

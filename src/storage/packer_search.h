@@ -19,11 +19,11 @@ namespace rc {
 
 // Each switch takes work away from the search without losing a solution.
 struct SearchSwitches {
-  bool section_bound = true;   // floor of a section + its unplaced bytes must fit
-  bool dominance = true;       // never place above a spot in which an unplaced item fits entirely
-  bool decomposition = true;   // stretches of time without a common unplaced item are independent
-  bool stack_order = true;     // items of equal lifetime that touch lie in one fixed order
-  bool passed_bound = true;    // an item that was passed over must be lifted by another one first
+  bool section_bound = true;  // floor of a section + its unplaced bytes must fit
+  bool dominance = true;      // never place above a spot in which an unplaced item fits entirely
+  bool decomposition = true;  // stretches of time without a common unplaced item are independent
+  bool stack_order = true;    // items of equal lifetime that touch lie in one fixed order
+  bool passed_bound = true;   // an item that was passed over must be lifted by another one first
 };
 
 // How unplaced items are ranked where their offsets are equal.
@@ -69,7 +69,7 @@ class CapacitySearch {
     int32_t item;
   };
   using Score = std::tuple<double, double, double>;  // the larger goes first
-  struct Range {  // of stack_
+  struct Range {                                     // of stack_
     size_t begin, end;
   };
 
@@ -112,8 +112,8 @@ class CapacitySearch {
   std::vector<char> rounds_;                     // its alignment can move it up
 
   // The partial packing.
-  int64_t limit_ = 0;     // the height to reach, for sizes
-  int64_t capacity_ = 0;  // the same rounded up to the stride, for padded sizes
+  int64_t limit_ = 0;           // the height to reach, for sizes
+  int64_t capacity_ = 0;        // the same rounded up to the stride, for padded sizes
   std::vector<int64_t> rest_;   // lowest offset at which an unplaced item rests on the placed ones
   std::vector<int64_t> lower_;  // proven bound on its offset from here on; >= rest_
   std::vector<char> placed_;

@@ -89,8 +89,8 @@ void expect_legal(const PackingProblem& problem, const Packing& packing) {
   EXPECT_EQ(packing_violation(problem, packing.offsets, packing.height), "");
   uint64_t top = 0;
   for (size_t b = 0; b < problem.buffers.size(); ++b) {
-    const bool lives = problem.buffers[b].size > 0 &&
-                       live_together(problem.buffers[b], problem.buffers[b]);
+    const bool lives =
+        problem.buffers[b].size > 0 && live_together(problem.buffers[b], problem.buffers[b]);
     if (lives) top = std::max(top, packing.offsets[b] + problem.buffers[b].size);
   }
   EXPECT_EQ(packing.height, top);
@@ -129,9 +129,9 @@ SearchSwitches switches_of(unsigned bits) {
 }
 
 const RandomShape kShapes[] = {
-    {6, 12, 12, 2, {1}},       {7, 4, 8, 1, {1}},         {7, 3, 6, 3, {1}},
-    {6, 20, 10, 2, {1, 4}},    {6, 20, 10, 2, {8}},       {5, 30, 8, 2, {1, 2, 3, 6, 16}},
-    {7, 9, 5, 1, {2}},         {4, 100, 4, 1, {1, 256}},
+    {6, 12, 12, 2, {1}},    {7, 4, 8, 1, {1}},        {7, 3, 6, 3, {1}},
+    {6, 20, 10, 2, {1, 4}}, {6, 20, 10, 2, {8}},      {5, 30, 8, 2, {1, 2, 3, 6, 16}},
+    {7, 9, 5, 1, {2}},      {4, 100, 4, 1, {1, 256}},
 };
 
 TEST(Packer, EqualsBruteForceOnThousandsOfTinyProblems) {
@@ -140,8 +140,8 @@ TEST(Packer, EqualsBruteForceOnThousandsOfTinyProblems) {
     const PackingProblem problem = random_problem(random, kShapes[round % std::size(kShapes)]);
     const Packing packing = pack(problem);
     expect_legal(problem, packing);
-    ASSERT_TRUE(packing.proven_optimal) << "round " << round << ": " << packing.height << " over "
-                                        << packing.proven_bound;
+    ASSERT_TRUE(packing.proven_optimal)
+        << "round " << round << ": " << packing.height << " over " << packing.proven_bound;
     ASSERT_EQ(packing.height, BruteForce(problem).height()) << "round " << round;
   }
 }

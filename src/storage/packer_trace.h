@@ -13,7 +13,7 @@ namespace rc {
 struct TransformerTrace {
   int layers = 8;
   int microbatches = 4;
-  int in_flight = 2;       // forwards ahead of the first backward
+  int in_flight = 2;  // forwards ahead of the first backward
   int tokens = 1024;
   int hidden = 1024;       // bytes per token and slot are multiples of 2 * hidden
   int full_recompute = 0;  // of every layers, the first so many keep only their input
@@ -52,18 +52,18 @@ class TransformerTraceBuilder {
   };
   static constexpr int kSlots = 12;
   static constexpr Slot kLayer[kSlots] = {
-      {1.0, kKept},        // layer input
-      {1.0, kDiscarded},   // norm
-      {1.5, kKept},        // query, key, value
-      {0.5, kScratch},     // rotary scratch
-      {1.0, kKept},        // attention output
-      {0.0078, kKept},     // log-sum-exp
-      {1.0, kKept},        // residual
-      {0.0011, kKept},     // reciprocal deviation
-      {1.0, kDiscarded},   // norm
-      {7.0, kKept},        // gate and up
-      {3.5, kDiscarded},   // activation
-      {1.0, kScratch},     // down projection
+      {1.0, kKept},       // layer input
+      {1.0, kDiscarded},  // norm
+      {1.5, kKept},       // query, key, value
+      {0.5, kScratch},    // rotary scratch
+      {1.0, kKept},       // attention output
+      {0.0078, kKept},    // log-sum-exp
+      {1.0, kKept},       // residual
+      {0.0011, kKept},    // reciprocal deviation
+      {1.0, kDiscarded},  // norm
+      {7.0, kKept},       // gate and up
+      {3.5, kDiscarded},  // activation
+      {1.0, kScratch},    // down projection
   };
 
   bool replays(int layer) const { return layer < trace_.full_recompute; }

@@ -37,15 +37,12 @@ TEST_P(PackerTrace, StaysWithinTwoPercentOfTheBound) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Transformers, PackerTrace,
-                         testing::Values(TraceCase{4, 2, 1, 0, true, 0.1},
-                                         TraceCase{8, 4, 2, 0, true, 0.1},
-                                         TraceCase{8, 4, 4, 0, true, 0.5},
-                                         TraceCase{16, 8, 4, 4, true, 0.1},
-                                         TraceCase{16, 8, 4, 16, true, 0.1},
-                                         TraceCase{16, 8, 4, 16, true, 0},
-                                         TraceCase{12, 8, 8, 0, false, 0.3},
-                                         TraceCase{32, 8, 4, 8, true, 0.1}));
+INSTANTIATE_TEST_SUITE_P(
+    Transformers, PackerTrace,
+    testing::Values(TraceCase{4, 2, 1, 0, true, 0.1}, TraceCase{8, 4, 2, 0, true, 0.1},
+                    TraceCase{8, 4, 4, 0, true, 0.5}, TraceCase{16, 8, 4, 4, true, 0.1},
+                    TraceCase{16, 8, 4, 16, true, 0.1}, TraceCase{16, 8, 4, 16, true, 0},
+                    TraceCase{12, 8, 8, 0, false, 0.3}, TraceCase{32, 8, 4, 8, true, 0.1}));
 
 TEST(PackerTrace, GapsOfDiscardedBuffersLowerTheArena) {
   TransformerTrace trace;

@@ -43,7 +43,9 @@ std::vector<Event> live_events(const PackingProblem& problem) {
   return events;
 }
 
-uint64_t round_up(uint64_t value, uint64_t step) { return (value + step - 1) / step * step; }
+uint64_t round_up(uint64_t value, uint64_t step) {
+  return (value + step - 1) / step * step;
+}
 
 }  // namespace
 

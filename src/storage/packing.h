@@ -20,7 +20,7 @@ struct LiveInterval {
 
 struct PackingBuffer {
   uint64_t size = 0;
-  uint64_t alignment = 256;  // any positive number, not only powers of two
+  uint64_t alignment = 256;        // any positive number, not only powers of two
   std::vector<LiveInterval> live;  // any order; intervals that touch or overlap count as one
 };
 
@@ -30,11 +30,11 @@ struct PackingProblem {
 
 // What the packer did, for reports and for tests that demand that a heuristic earns its place.
 struct PackStatistics {
-  uint64_t sections = 0;        // maximal sets of buffers that are live together
-  uint64_t orders_tried = 0;    // greedy fits over one order of the buffers
-  uint64_t searches = 0;        // runs of the exact search at one height
-  uint64_t nodes = 0;           // placements tried by the exact search
-  uint64_t greedy_height = 0;   // best height before the exact search
+  uint64_t sections = 0;       // maximal sets of buffers that are live together
+  uint64_t orders_tried = 0;   // greedy fits over one order of the buffers
+  uint64_t searches = 0;       // runs of the exact search at one height
+  uint64_t nodes = 0;          // placements tried by the exact search
+  uint64_t greedy_height = 0;  // best height before the exact search
   double seconds = 0;
 };
 

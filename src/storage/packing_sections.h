@@ -22,7 +22,7 @@ struct SectionSpan {
 struct PackingItem {
   size_t buffer = 0;  // index in the problem
   int64_t size = 0;
-  int64_t padded = 0;     // size rounded up to PackingSections::stride: what it takes below others
+  int64_t padded = 0;  // size rounded up to PackingSections::stride: what it takes below others
   int64_t alignment = 1;
   std::vector<SectionSpan> spans;  // ascending, disjoint, not touching
   int64_t lifetime = 0;            // sum of its live time, saturating

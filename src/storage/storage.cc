@@ -6,12 +6,15 @@
 namespace rc {
 namespace {
 
-// A dropped block that cannot be parked keeps its memory up to this size (the smallest that the CPU device parks by
-// default), so that its address stays; above it the memory is given back and the refill moves.
+// A dropped block that cannot be parked keeps its memory up to this size (the smallest that the CPU
+// device parks by default), so that its address stays; above it the memory is given back and the
+// refill moves.
 constexpr uint64_t kRetainBytes = 256 * 1024;
-// A host whose shapes change every step must not pay for a plan every step: the pause doubles up to this many steps.
+// A host whose shapes change every step must not pay for a plan every step: the pause doubles up to
+// this many steps.
 constexpr uint32_t kMaxPlanPause = 64;
-// Streams that gave up arena places in a step and are remembered for ordering; beyond them the host waits.
+// Streams that gave up arena places in a step and are remembered for ordering; beyond them the host
+// waits.
 constexpr size_t kFreedStreams = 32;
 
 }  // namespace
@@ -57,8 +60,12 @@ Status Storage::charge(uint64_t bytes) {
   return ok_status();
 }
 
-Status Storage::add_foreign(uint64_t bytes) { return charge(bytes); }
-void Storage::remove_foreign(uint64_t bytes) { stats_.live_bytes -= bytes; }
+Status Storage::add_foreign(uint64_t bytes) {
+  return charge(bytes);
+}
+void Storage::remove_foreign(uint64_t bytes) {
+  stats_.live_bytes -= bytes;
+}
 
 Status Storage::wait_for(Stream waiter, Stream other) {
   if (device_->synchronous() || waiter == other) return ok_status();
@@ -70,8 +77,9 @@ Status Storage::wait_for(Stream waiter, Stream other) {
 }
 
 void Storage::index_insert(Block* block) {
-  const auto at = std::upper_bound(by_address_.begin(), by_address_.end(), block,
-                                   [](const Block* a, const Block* b) { return a->data < b->data; });
+  const auto at =
+      std::upper_bound(by_address_.begin(), by_address_.end(), block,
+                       [](const Block* a, const Block* b) { return a->data < b->data; });
   by_address_.insert(at, block);
 }
 
@@ -91,7 +99,8 @@ Block* Storage::find(const void* pointer, uint64_t bytes) {
   return static_cast<const char*>(pointer) + bytes <= end ? block : nullptr;
 }
 
-Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock, void** out) {
+Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock,
+                                 void** out) {
   const bool host = device_->calls_host();
   if (host) lock->unlock();
   Status status = device_->allocate(bytes, stream, out);
@@ -143,7 +152,8 @@ Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uin
   return ok_status();
 }
 
-Status Storage::refill(Block* block, Stream stream, std::unique_lock<std::mutex>* lock, bool* moved) {
+Status Storage::refill(Block* block, Stream stream, std::unique_lock<std::mutex>* lock,
+                       bool* moved) {
   *moved = false;
   RC_TRY(charge(block->bytes));
   Status status = wait_for(stream, block->freed_on);
@@ -344,7 +354,8 @@ void Storage::plan_arena(Stream stream, std::unique_lock<std::mutex>* lock) {
 void Storage::forget_plan() {
   stale_ = arena_.planned();
   if (arena_step_ == 0 && arena_.idle()) unmap_arena(nullptr);
-  recording_on_ = use_arena_ && arena_step_ == 0;  // half a step is no recording: then end_step asks for the next
+  recording_on_ = use_arena_ &&
+                  arena_step_ == 0;  // half a step is no recording: then end_step asks for the next
   steps_until_record_ = 0;
   backoff_ = 1;
 }

@@ -1,8 +1,10 @@
-// src/storage/storage.h: blocks of device memory with holders: allocate, drop (content gone, address kept), refill, free.
+// src/storage/storage.h: blocks of device memory with holders: allocate, drop (content gone,
+// address kept), refill, free.
 //
-// Every function is called with the context's lock held, unless it says otherwise. A block lives while someone refers
-// to it (`refs`); its content is there while someone holds it (`holds`). The last unhold drops the content: to DROPPED
-// if the block is to be refilled (arena gap, parked pages, or nothing but the address on record), else it is freed.
+// Every function is called with the context's lock held, unless it says otherwise. A block lives
+// while someone refers to it (`refs`); its content is there while someone holds it (`holds`). The
+// last unhold drops the content: to DROPPED if the block is to be refilled (arena gap, parked
+// pages, or nothing but the address on record), else it is freed.
 #pragma once
 
 #include <deque>
@@ -22,8 +24,8 @@ struct Block {
   uint64_t bytes = 0;
   uint32_t refs = 0, holds = 0;
   State state = kFree;
-  bool parked = false;     // dynamic: pages given away, address kept
-  bool refillable = false; // what the last unhold makes of it
+  bool parked = false;      // dynamic: pages given away, address kept
+  bool refillable = false;  // what the last unhold makes of it
   uint32_t place = Arena::kNone;
   uint32_t record = Arena::kNone;  // entry in the recording of `step_serial`
   uint64_t step_serial = 0;
@@ -50,7 +52,8 @@ class Storage {
   Storage(std::unique_ptr<Device> device, bool use_arena);
   ~Storage();
 
-  // A live block with one ref and one hold. `lock` is released while host code allocates. step_serial 0 = dynamic.
+  // A live block with one ref and one hold. `lock` is released while host code allocates.
+  // step_serial 0 = dynamic.
   Status allocate(const BlockKey& key, uint64_t bytes, Stream stream, uint64_t step_serial,
                   std::unique_lock<std::mutex>* lock, Block** out);
   // DROPPED -> LIVE with one hold; *moved tells that the address changed.
@@ -61,7 +64,8 @@ class Storage {
   void ref(Block* block) { ++block->refs; }
   void unref(Block* block, Stream stream);
 
-  // `stream` is going to read (or write) the content: waits for its writer there, and is remembered as a user.
+  // `stream` is going to read (or write) the content: waits for its writer there, and is remembered
+  // as a user.
   Status use(Block* block, Stream stream, bool write);
   // The live or dropped block that contains [pointer, pointer + bytes), or NULL.
   Block* find(const void* pointer, uint64_t bytes);
@@ -81,13 +85,16 @@ class Storage {
   Device& device() { return *device_; }
   const Device& device() const { return *device_; }
   const StorageStats& stats() const { return stats_; }
-  void set_device(std::unique_ptr<Device> device) { device_ = std::move(device); }  // before the first block
+  void set_device(std::unique_ptr<Device> device) {
+    device_ = std::move(device);
+  }  // before the first block
   StorageStats& stats() { return stats_; }
   void reset_peak() { stats_.peak_bytes = stats_.live_bytes; }
   uint64_t last_misses() const { return last_misses_; }
   ArenaPlan last_plan() const { return last_plan_; }
 
-  // Frees that run host code, put off until the lock is released. The caller swaps them out and runs them.
+  // Frees that run host code, put off until the lock is released. The caller swaps them out and
+  // runs them.
   struct PendingFree {
     void* data;
     uint64_t bytes;
@@ -106,7 +113,8 @@ class Storage {
   void plan_arena(Stream stream, std::unique_lock<std::mutex>* lock);
   Status map_arena(Stream stream, std::unique_lock<std::mutex>* lock);
   void unmap_arena(Stream stream);
-  Status allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock, void** out);
+  Status allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock,
+                          void** out);
   void index_insert(Block* block);
   void index_erase(Block* block);
 
@@ -116,11 +124,12 @@ class Storage {
   StepRecording recording_;
   bool recording_on_ = false;
   bool stale_ = false;  // the plan is for another policy; its memory goes when nothing lives in it
-  uint64_t arena_step_ = 0;      // serial of the step that owns the arena; 0 = none
+  uint64_t arena_step_ = 0;  // serial of the step that owns the arena; 0 = none
   uint32_t steps_until_record_ = 0, backoff_ = 1;
   uint64_t last_misses_ = 0;
   ArenaPlan last_plan_;
-  std::vector<Stream> freed_streams_;  // of the arena's mapping, and on which its places were given up
+  std::vector<Stream>
+      freed_streams_;  // of the arena's mapping, and on which its places were given up
   std::deque<Block> pool_;
   std::vector<Block*> free_blocks_;
   std::vector<Block*> by_address_;  // sorted; blocks with an address

@@ -9,7 +9,8 @@
 namespace rc {
 namespace {
 
-// What a tensor that we make owns: the shape that the DLTensor points at, and the host's release function.
+// What a tensor that we make owns: the shape that the DLTensor points at, and the host's release
+// function.
 struct Wrapped {
   DLManagedTensorVersioned managed = {};
   static constexpr size_t kInline = 6;
@@ -29,14 +30,16 @@ void delete_wrapped(DLManagedTensorVersioned* self) {
 Status read_tensor(const rc_tensor* tensor, const char* field, rc_tensor_spec* out) {
   if (!tensor) return argument_error(field, "tensor is NULL");
   if (tensor->version.major != DLPACK_MAJOR_VERSION)
-    return Status(RC_E_VERSION, field, format("tensor has DLPack version %u.%u; the library reads %d.x",
-                                              tensor->version.major, tensor->version.minor, DLPACK_MAJOR_VERSION));
+    return Status(RC_E_VERSION, field,
+                  format("tensor has DLPack version %u.%u; the library reads %d.x",
+                         tensor->version.major, tensor->version.minor, DLPACK_MAJOR_VERSION));
   const DLTensor& t = tensor->dl_tensor;
   const bool cpu = t.device.device_type == kDLCPU || t.device.device_type == kDLCUDAHost;
   const bool cuda = t.device.device_type == kDLCUDA || t.device.device_type == kDLCUDAManaged;
   if (!cpu && !cuda)
-    return Status(RC_E_UNSUPPORTED, field, format("DLPack device type %d is not supported",
-                                                  static_cast<int>(t.device.device_type)));
+    return Status(
+        RC_E_UNSUPPORTED, field,
+        format("DLPack device type %d is not supported", static_cast<int>(t.device.device_type)));
   out->data = t.data ? static_cast<char*>(t.data) + t.byte_offset : nullptr;
   out->dtype_code = t.dtype.code;
   out->dtype_bits = t.dtype.bits;
@@ -52,7 +55,8 @@ Status read_tensor(const rc_tensor* tensor, const char* field, rc_tensor_spec* o
   return ok_status();
 }
 
-Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* user_data, rc_tensor** out) {
+Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* user_data,
+                   rc_tensor** out) {
   TensorMeta meta;
   RC_TRY(TensorMeta::read(spec, "spec", &meta));
   if (!spec.data && meta.bytes() > 0) return argument_error("spec.data", "data is NULL");
@@ -65,7 +69,8 @@ Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* use
     wrapped->large.resize(2 * ndim);
     dims = wrapped->large.data();
   }
-  for (size_t i = ndim, stride = 1; i-- > 0;) {  // DLPack 1.2 forbids NULL strides: always write them out
+  for (size_t i = ndim, stride = 1;
+       i-- > 0;) {  // DLPack 1.2 forbids NULL strides: always write them out
     dims[i] = meta.shape()[i];
     dims[ndim + i] = meta.strides() ? meta.strides()[i] : static_cast<int64_t>(stride);
     stride *= static_cast<size_t>(meta.shape()[i]);

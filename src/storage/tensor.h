@@ -9,7 +9,8 @@ namespace rc {
 Status read_tensor(const rc_tensor* tensor, const char* field, rc_tensor_spec* out);
 
 // A tensor over foreign memory; `release(user_data)` runs when its deleter does.
-Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* user_data, rc_tensor** out);
+Status wrap_tensor(const rc_tensor_spec& spec, void (*release)(void*), void* user_data,
+                   rc_tensor** out);
 
 // Calls the deleter, whatever the version. NULL is legal.
 void release_tensor(rc_tensor* tensor);

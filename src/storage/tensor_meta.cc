@@ -16,7 +16,8 @@ bool is_row_major(int ndim, const int64_t* shape, const int64_t* strides) {
 }
 
 bool known_dtype(uint8_t code, uint8_t bits) {
-  // DLPack codes: 0 int, 1 unsigned, 2 float, 3 opaque, 4 bfloat, 5 complex, 6 bool, 7.. float8 and narrower.
+  // DLPack codes: 0 int, 1 unsigned, 2 float, 3 opaque, 4 bfloat, 5 complex, 6 bool, 7.. float8 and
+  // narrower.
   return bits > 0 && bits <= 128 && code <= 17;
 }
 
@@ -37,17 +38,21 @@ void for_each_element(const TensorMeta& meta, Visit visit) {
 
 Status TensorMeta::read(const rc_tensor_spec& spec, const char* field, TensorMeta* out) {
   if (spec.ndim < 0 || spec.ndim > kMaxDims)
-    return argument_error(std::string(field) + ".ndim", format("ndim is %d; it must be 0 to %d", spec.ndim, kMaxDims));
+    return argument_error(std::string(field) + ".ndim",
+                          format("ndim is %d; it must be 0 to %d", spec.ndim, kMaxDims));
   if (!known_dtype(spec.dtype_code, spec.dtype_bits))
-    return argument_error(std::string(field) + ".dtype_bits", format("dtype code %u with %u bits is no DLPack dtype",
-                                                       spec.dtype_code, spec.dtype_bits));
-  if (spec.ndim > 0 && !spec.shape) return argument_error(std::string(field) + ".shape", "shape is NULL");
+    return argument_error(
+        std::string(field) + ".dtype_bits",
+        format("dtype code %u with %u bits is no DLPack dtype", spec.dtype_code, spec.dtype_bits));
+  if (spec.ndim > 0 && !spec.shape)
+    return argument_error(std::string(field) + ".shape", "shape is NULL");
   const uint16_t lanes = spec.dtype_lanes ? spec.dtype_lanes : 1;
   uint64_t elements = 1;
   for (int i = 0; i < spec.ndim; ++i) {
     if (spec.shape[i] < 0)
-      return argument_error(std::string(field) + ".shape", format("shape[%d] is %lld; it must be >= 0", i,
-                                                    static_cast<long long>(spec.shape[i])));
+      return argument_error(
+          std::string(field) + ".shape",
+          format("shape[%d] is %lld; it must be >= 0", i, static_cast<long long>(spec.shape[i])));
     if (__builtin_mul_overflow(elements, static_cast<uint64_t>(spec.shape[i]), &elements))
       return argument_error(std::string(field) + ".shape", "the number of elements passes 2^64");
   }
@@ -55,9 +60,11 @@ Status TensorMeta::read(const rc_tensor_spec& spec, const char* field, TensorMet
   if (__builtin_mul_overflow(elements, static_cast<uint64_t>(spec.dtype_bits) * lanes, &bits) ||
       bits > (uint64_t{1} << 62))
     return argument_error(std::string(field) + ".shape", "the number of bytes passes 2^59");
-  const bool strided = spec.strides && elements > 1 && !is_row_major(spec.ndim, spec.shape, spec.strides);
-  if (strided && bits % 8 != 0)
-    return argument_error(std::string(field) + ".strides", "strides of a type narrower than a byte are not supported");
+  const bool strided =
+      spec.strides && elements > 1 && !is_row_major(spec.ndim, spec.shape, spec.strides);
+  if (strided && (uint32_t{spec.dtype_bits} * lanes) % 8 != 0)
+    return argument_error(std::string(field) + ".strides",
+                          "strides of a type narrower than a byte are not supported");
   out->code_ = spec.dtype_code;
   out->bits_ = spec.dtype_bits;
   out->lanes_ = lanes;
@@ -74,8 +81,10 @@ Status TensorMeta::read(const rc_tensor_spec& spec, const char* field, TensorMet
   } else {
     out->large_.clear();
   }
-  if (spec.ndim > 0) std::memcpy(dims, spec.shape, sizeof(int64_t) * static_cast<size_t>(spec.ndim));
-  if (strided) std::memcpy(dims + spec.ndim, spec.strides, sizeof(int64_t) * static_cast<size_t>(spec.ndim));
+  if (spec.ndim > 0)
+    std::memcpy(dims, spec.shape, sizeof(int64_t) * static_cast<size_t>(spec.ndim));
+  if (strided)
+    std::memcpy(dims + spec.ndim, spec.strides, sizeof(int64_t) * static_cast<size_t>(spec.ndim));
   return ok_status();
 }
 
@@ -99,7 +108,8 @@ void TensorMeta::clear() {
 }
 
 bool TensorMeta::same_as(const TensorMeta& other) const {
-  return code_ == other.code_ && bits_ == other.bits_ && lanes_ == other.lanes_ && ndim_ == other.ndim_ &&
+  return code_ == other.code_ && bits_ == other.bits_ && lanes_ == other.lanes_ &&
+         ndim_ == other.ndim_ &&
          std::memcmp(dims(), other.dims(), sizeof(int64_t) * static_cast<size_t>(ndim_)) == 0;
 }
 

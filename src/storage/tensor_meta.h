@@ -1,4 +1,5 @@
-// src/storage/tensor_meta.h: dtype and shape of a tensor as a slot remembers them, checked once on the way in.
+// src/storage/tensor_meta.h: dtype and shape of a tensor as a slot remembers them, checked once on
+// the way in.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ class TensorMeta {
   void fill(void* data, rc_tensor_spec* out) const;  // shape and strides point into this object
   void clear();
 
-  uint64_t bytes() const { return bytes_; }        // of the elements, without stride gaps
+  uint64_t bytes() const { return bytes_; }  // of the elements, without stride gaps
   uint64_t elements() const { return elements_; }
   bool contiguous() const { return !has_strides_; }  // row-major strides are recognised as such
   bool same_as(const TensorMeta& other) const;       // dtype and shape
@@ -42,7 +43,8 @@ class TensorMeta {
   rc_device device_ = RC_DEVICE_CPU;
   int32_t device_id_ = 0;
   uint64_t bytes_ = 0, elements_ = 0;
-  int64_t small_[2 * kInlineDims];  // not initialised: the hot path pays for each byte. Shape, then strides; large_ where there are more dimensions
+  int64_t small_[2 * kInlineDims];  // not initialised: the hot path pays for each byte. Shape, then
+                                    // strides; large_ where there are more dimensions
   std::vector<int64_t> large_;
 };
 

@@ -6,7 +6,9 @@
 namespace rc {
 namespace {
 
-std::string named(size_t buffer) { return "buffers[" + std::to_string(buffer) + "]"; }
+std::string named(size_t buffer) {
+  return "buffers[" + std::to_string(buffer) + "]";
+}
 
 struct Moment {
   int64_t time;
@@ -20,8 +22,8 @@ std::string address_range(const PackingProblem& problem, const std::vector<uint6
          std::to_string(offsets[b] + problem.buffers[b].size) + ")";
 }
 
-std::string placement_violation(const PackingProblem& problem,
-                                const std::vector<uint64_t>& offsets, uint64_t height) {
+std::string placement_violation(const PackingProblem& problem, const std::vector<uint64_t>& offsets,
+                                uint64_t height) {
   for (size_t b = 0; b < offsets.size(); ++b) {
     const PackingBuffer& buffer = problem.buffers[b];
     if (buffer.alignment == 0) return named(b) + ".alignment is 0";
@@ -41,8 +43,7 @@ std::string placement_violation(const PackingProblem& problem,
 }
 
 // Compares each interval that starts with all that are live then; every pair that meets is seen.
-std::string overlap_violation(const PackingProblem& problem,
-                              const std::vector<uint64_t>& offsets) {
+std::string overlap_violation(const PackingProblem& problem, const std::vector<uint64_t>& offsets) {
   std::vector<Moment> moments;
   for (size_t b = 0; b < problem.buffers.size(); ++b) {
     const PackingBuffer& buffer = problem.buffers[b];

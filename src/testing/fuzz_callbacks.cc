@@ -1,4 +1,5 @@
-// src/testing/fuzz_callbacks.cc: the replay of fuzz_regions' host: it does again what the forward did, or misbehaves.
+// src/testing/fuzz_callbacks.cc: the replay of fuzz_regions' host: it does again what the forward
+// did, or misbehaves.
 #include <map>
 #include <utility>
 
@@ -32,7 +33,8 @@ rc_status World::redraw(const ModelRegion& like, const std::vector<ModelRegion::
     const rc_status status = rc_region_rng(handle, draw.blocks, &rng);
     RC_CHECK(status == RC_OK, "a draw in replay: %s", last_error().c_str());
     RC_CHECK(rng.offset == draw.offset, "a draw at %llu, forward's was at %llu",
-             static_cast<unsigned long long>(rng.offset), static_cast<unsigned long long>(draw.offset));
+             static_cast<unsigned long long>(rng.offset),
+             static_cast<unsigned long long>(draw.offset));
   }
   for (uint32_t slot : decided) {
     const ModelSlot& s = like.slots[slot];
@@ -74,7 +76,8 @@ rc_status World::replay_nested(ModelRegion* r, rc_region* handle) {
     if (status >= 0) {
       const rc_status ended = rc_region_end(begun_here[i], nullptr);
       RC_CHECK(ended >= 0, "end in a replay: %s", last_error().c_str());
-      RC_CHECK(rc_region_discard(begun_here[i], nullptr) >= 0, "discard in a replay: %s", last_error().c_str());
+      RC_CHECK(rc_region_discard(begun_here[i], nullptr) >= 0, "discard in a replay: %s",
+               last_error().c_str());
     }
     rc_region_release(begun_here[i], nullptr);
   }
@@ -102,7 +105,9 @@ rc_status World::misbehave(ModelRegion* r, const rc_replay_args* args, Behaviour
     case Behaviour::kAllocUnwanted:
       for (uint32_t slot = 0; slot < r->slots.size(); ++slot) {
         const ModelSlot& s = r->slots[slot];
-        if (s.role == RC_ROLE_DECISION || s.content == ModelSlot::kNone || rc_region_wants(self, slot) == RC_OK) continue;
+        if (s.role == RC_ROLE_DECISION || s.content == ModelSlot::kNone ||
+            rc_region_wants(self, slot) == RC_OK)
+          continue;
         const int64_t shape[1] = {static_cast<int64_t>(s.bytes)};
         const rc_tensor_spec like = bytes_spec(shape, nullptr);
         rc_tensor_spec memory = rc_tensor_spec_init();
@@ -116,13 +121,17 @@ rc_status World::misbehave(ModelRegion* r, const rc_replay_args* args, Behaviour
         other->replayed = true;
         const rc_status status = rc_backward_replay(&handle, 1, nullptr);
         if (other == r) RC_CHECK(status == RC_E_STATE, "a replay within itself");
-        if (status >= 0) model_replayed(other);
-        else RC_CHECK(status == RC_E_STATE || status == RC_E_HOST || loose, "%s", last_error().c_str());
+        if (status >= 0)
+          model_replayed(other);
+        else
+          RC_CHECK(status == RC_E_STATE || status == RC_E_HOST || loose, "%s",
+                   last_error().c_str());
       }
       break;
     case Behaviour::kEndStep:
       if (r->step >= 0 && steps[r->step])
-        RC_CHECK(rc_step_end(steps[r->step], nullptr, nullptr) == RC_E_STATE, "a step ends within a replay");
+        RC_CHECK(rc_step_end(steps[r->step], nullptr, nullptr) == RC_E_STATE,
+                 "a step ends within a replay");
       break;
     case Behaviour::kCallOutOfState: {
       RC_CHECK(rc_region_end(self, nullptr) == RC_E_STATE, "end within a replay");
@@ -132,7 +141,8 @@ rc_status World::misbehave(ModelRegion* r, const rc_replay_args* args, Behaviour
       rc_slot_desc added = rc_slot_desc_init();
       added.name = "late";
       added.role = RC_ROLE_SAVED;
-      RC_CHECK(rc_region_slot_add(self, &added, &slot) == RC_E_STATE, "a slot is added within a replay");
+      RC_CHECK(rc_region_slot_add(self, &added, &slot) == RC_E_STATE,
+               "a slot is added within a replay");
       break;
     }
     default:
@@ -159,10 +169,13 @@ rc_status World::replay(const rc_replay_args* args) {
   const std::vector<uint32_t> missing(args->missing, args->missing + args->n_missing);
   for (size_t i = 0; i < missing.size() && status >= 0; ++i) {
     const uint32_t slot = missing[i];
-    RC_CHECK(slot < r->slots.size() && (i == 0 || missing[i - 1] < slot), "missing slots are counted upwards");
+    RC_CHECK(slot < r->slots.size() && (i == 0 || missing[i - 1] < slot),
+             "missing slots are counted upwards");
     const ModelSlot& s = r->slots[slot];
-    RC_CHECK(s.content != ModelSlot::kNone && !s.done && seen(*r, s) != Seen::kYes, "slot %u is not missing", slot);
-    RC_CHECK(s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT, "role %d is never missing", s.role);
+    RC_CHECK(s.content != ModelSlot::kNone && !s.done && seen(*r, s) != Seen::kYes,
+             "slot %u is not missing", slot);
+    RC_CHECK(s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT, "role %d is never missing",
+             s.role);
     const bool last = i + 1 == missing.size();
     if (last && what == Behaviour::kFail) {
       world->interfered = true;
@@ -173,8 +186,8 @@ rc_status World::replay(const rc_replay_args* args) {
       world->interfered = true;
       break;
     }
-    const bool differs = last && what == Behaviour::kOtherBytes && world->verify && s.content == ModelSlot::kBlock &&
-                         s.bytes > 0;
+    const bool differs = last && what == Behaviour::kOtherBytes && world->verify &&
+                         s.content == ModelSlot::kBlock && s.bytes > 0;
     if (differs) world->interfered = true;
     status = world->produce(r, args->region, slot, s.seed + (differs ? 1 : 0));
   }
@@ -184,14 +197,17 @@ rc_status World::replay(const rc_replay_args* args) {
 
 rc_status World::drop(const rc_slot_args* args) {
   ModelRegion* r = static_cast<ModelRegion*>(args->region_data);
-  RC_CHECK(r && r->slots[args->slot].content == ModelSlot::kHostManaged, "drop of slot %u", args->slot);
-  fill_pattern(r->slots[args->slot].host.data(), r->slots[args->slot].bytes, ~r->slots[args->slot].seed);
+  RC_CHECK(r && r->slots[args->slot].content == ModelSlot::kHostManaged, "drop of slot %u",
+           args->slot);
+  fill_pattern(r->slots[args->slot].host.data(), r->slots[args->slot].bytes,
+               ~r->slots[args->slot].seed);
   return RC_OK;
 }
 
 rc_status World::refill(const rc_slot_args* args) {
   ModelRegion* r = static_cast<ModelRegion*>(args->region_data);
-  RC_CHECK(r && r->slots[args->slot].content == ModelSlot::kHostManaged, "refill of slot %u", args->slot);
+  RC_CHECK(r && r->slots[args->slot].content == ModelSlot::kHostManaged, "refill of slot %u",
+           args->slot);
   return RC_OK;
 }
 

@@ -1,5 +1,5 @@
-// src/testing/fuzz_policy_json.cc: any bytes as the JSON form of a policy: refused with a reason, or a table that its own
-// description gives again, answer for answer.
+// src/testing/fuzz_policy_json.cc: any bytes as the JSON form of a policy: refused with a reason,
+// or a table that its own description gives again, answer for answer.
 #include <rcore/rcore.h>
 
 #include <cstdint>
@@ -23,7 +23,8 @@ std::string describe(const rc_policy* policy) {
   char cut[8];
   std::memset(cut, '?', sizeof cut);
   RC_CHECK(rc_policy_describe(policy, cut, sizeof cut, &again) >= 0, "a description that is cut");
-  RC_CHECK(std::memchr(cut, '\0', sizeof cut) != nullptr && again == needed, "a cut description ends");
+  RC_CHECK(std::memchr(cut, '\0', sizeof cut) != nullptr && again == needed,
+           "a cut description ends");
   return text;
 }
 
@@ -32,7 +33,8 @@ void check_error(const std::string& input) {
   RC_CHECK(rc_error_last(&error) == RC_OK, "a failure leaves a record");
   RC_CHECK(error.code < 0 && error.code != RC_E_INTERNAL, "code %d: %s", error.code, error.message);
   RC_CHECK(error.message[0] != '\0', "a refused text of %zu B has a message", input.size());
-  RC_CHECK(std::strcmp(error.call, "rc_policy_create_json") == 0, "the record names the call, not '%s'", error.call);
+  RC_CHECK(std::strcmp(error.call, "rc_policy_create_json") == 0,
+           "the record names the call, not '%s'", error.call);
 }
 
 rc_decision decide(const rc_policy* policy, const rc_site& site) {
@@ -40,10 +42,12 @@ rc_decision decide(const rc_policy* policy, const rc_site& site) {
   const rc_status status = rc_policy_decide(policy, &site, &decision);
   if (status < 0) {
     RC_CHECK(status == RC_E_ARGUMENT, "decide failed with %d", status);
-    RC_CHECK(decision.action == RC_ACTION_KEEP && decision.n_layers == 0, "a failure clears its output");
+    RC_CHECK(decision.action == RC_ACTION_KEEP && decision.n_layers == 0,
+             "a failure clears its output");
     return decision;
   }
-  RC_CHECK(decision.action >= RC_ACTION_KEEP && decision.action <= RC_ACTION_STORE, "action %d", decision.action);
+  RC_CHECK(decision.action >= RC_ACTION_KEEP && decision.action <= RC_ACTION_STORE, "action %d",
+           decision.action);
   RC_CHECK(std::memchr(decision.group, '\0', sizeof decision.group) != nullptr, "the group ends");
   if (site.slot_role == RC_ROLE_PARAMETER || site.slot_role == RC_ROLE_DECISION)
     RC_CHECK(decision.action == RC_ACTION_KEEP, "parameters and decisions are kept");
@@ -52,7 +56,8 @@ rc_decision decide(const rc_policy* policy, const rc_site& site) {
 
 // `kind` also comes out of the text, so that kinds of the host are met.
 void compare(const rc_policy* a, const rc_policy* b, const char* kind) {
-  const char* const kinds[] = {"core_attn", "mlp", "moe", "layernorm", "mlp_norm", "layer", "moe_act", kind};
+  const char* const kinds[] = {"core_attn", "mlp",   "moe",     "layernorm",
+                               "mlp_norm",  "layer", "moe_act", kind};
   const uint32_t layers[] = {0, 1, 7, 0xffffffffu};
   for (const char* name : kinds)
     for (uint32_t layer : layers)
@@ -65,8 +70,8 @@ void compare(const rc_policy* a, const rc_policy* b, const char* kind) {
         site.slot_role = static_cast<rc_role>(role);
         site.slot = layer == 7 ? "probs" : nullptr;
         const rc_decision x = decide(a, site), y = decide(b, site);
-        RC_CHECK(std::memcmp(&x, &y, sizeof x) == 0, "%s, layer %u, role %d: %d and %d", name, layer, role, x.action,
-                 y.action);
+        RC_CHECK(std::memcmp(&x, &y, sizeof x) == 0, "%s, layer %u, role %d: %d and %d", name,
+                 layer, role, x.action, y.action);
       }
 }
 

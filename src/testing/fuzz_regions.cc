@@ -1,5 +1,5 @@
-// src/testing/fuzz_regions.cc: bytes as a sequence of ABI calls on six modules under some policy, compared with a model
-// of regions after each call.
+// src/testing/fuzz_regions.cc: bytes as a sequence of ABI calls on six modules under some policy,
+// compared with a model of regions after each call.
 //
 // Byte 0: flags of the context; byte 1: its policy; then operations, each a byte and what it reads.
 #include <algorithm>
@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kMaxOperations = 160;
 constexpr size_t kMaxRegions = 24;
-constexpr uint64_t kSizes[16] = {4, 64, 256, 1000, 0, 8, 300, 4096, 5000, 16, 12, 1, 2, 600, 20000, 300000};
+constexpr uint64_t kSizes[16] = {4,    64, 256, 1000, 0, 8,   300,   4096,
+                                 5000, 16, 12,  1,    2, 600, 20000, 300000};
 
 class Driver {
  public:
@@ -35,7 +36,8 @@ class Driver {
   ModelRegion* pick() {
     const size_t n = w_.regions.size();
     if (n == 0) return nullptr;
-    const size_t first = n - 1 - std::min<size_t>(in_.below(kMaxRegions), n - 1);  // small bytes: the newest
+    const size_t first =
+        n - 1 - std::min<size_t>(in_.below(kMaxRegions), n - 1);  // small bytes: the newest
     for (size_t i = 0; i < n; ++i) {
       ModelRegion& r = w_.regions[(first + n - i) % n];
       if (r.usable()) return touched_ = &r;
@@ -60,7 +62,8 @@ class Driver {
   void cancel(), release(), restore(), export_tensor(), step_begin(), step_end(), look_up(), ask();
   // A save or alloc into `slot` of `r`: what it must say where the slot cannot take content.
   bool writable(ModelRegion* r, uint32_t slot, rc_status status);
-  void store(ModelRegion* r, uint32_t slot, ModelSlot::Content content, uint64_t bytes, uint64_t seed);
+  void store(ModelRegion* r, uint32_t slot, ModelSlot::Content content, uint64_t bytes,
+             uint64_t seed);
 
   World& w_;
   Input& in_;
@@ -69,29 +72,60 @@ class Driver {
 
 void Driver::step() {
   switch (in_.below(32)) {
-    case 0: case 1: case 2: return begin();
-    case 3: return save_tensor();
-    case 4: return save_view();
-    case 5: case 6: return save_link(false);
-    case 7: return save_link(true);
-    case 8: case 9: return alloc();
-    case 10: return output();
-    case 11: return decide();
-    case 12: return rng();
-    case 13: case 14: return end();
-    case 15: return discard();
-    case 16: case 17: case 18: return replay();
-    case 19: return done();
-    case 20: return cancel();
-    case 21: case 22: return release();
-    case 23: return restore();
-    case 24: return export_tensor();
-    case 25: return step_begin();
-    case 26: return step_end();
-    case 27: return look_up();
-    case 28: return ask();
-    case 29: return w_.check_null_region();
-    case 30: return w_.configure(in_.below(World::kPolicies));
+    case 0:
+    case 1:
+    case 2:
+      return begin();
+    case 3:
+      return save_tensor();
+    case 4:
+      return save_view();
+    case 5:
+    case 6:
+      return save_link(false);
+    case 7:
+      return save_link(true);
+    case 8:
+    case 9:
+      return alloc();
+    case 10:
+      return output();
+    case 11:
+      return decide();
+    case 12:
+      return rng();
+    case 13:
+    case 14:
+      return end();
+    case 15:
+      return discard();
+    case 16:
+    case 17:
+    case 18:
+      return replay();
+    case 19:
+      return done();
+    case 20:
+      return cancel();
+    case 21:
+    case 22:
+      return release();
+    case 23:
+      return restore();
+    case 24:
+      return export_tensor();
+    case 25:
+      return step_begin();
+    case 26:
+      return step_end();
+    case 27:
+      return look_up();
+    case 28:
+      return ask();
+    case 29:
+      return w_.check_null_region();
+    case 30:
+      return w_.configure(in_.below(World::kPolicies));
     default:  // the host's allocator fails soon
       w_.fail_alloc = 1 + in_.below(8);
       w_.loose = true;
@@ -105,7 +139,8 @@ void Driver::begin() {
   int step = static_cast<int>((choice >> 4) & 3) - 1;
   if (step >= World::kSteps || (step >= 0 && !w_.steps[step])) step = -1;
   const rc_flags flags = (choice & 0x40 && choice & 0x08) ? RC_REGION_MAY_PASS : 0;
-  touched_ = w_.begin(static_cast<int>((choice & 7) % World::kModules), step, parent, (choice >> 3) & 1, flags);
+  touched_ = w_.begin(static_cast<int>((choice & 7) % World::kModules), step, parent,
+                      (choice >> 3) & 1, flags);
 }
 
 bool Driver::writable(ModelRegion* r, uint32_t slot, rc_status status) {
@@ -117,7 +152,8 @@ bool Driver::writable(ModelRegion* r, uint32_t slot, rc_status status) {
   return r->state == ModelRegion::kOpen && s.content == ModelSlot::kNone;
 }
 
-void Driver::store(ModelRegion* r, uint32_t slot, ModelSlot::Content content, uint64_t bytes, uint64_t seed) {
+void Driver::store(ModelRegion* r, uint32_t slot, ModelSlot::Content content, uint64_t bytes,
+                   uint64_t seed) {
   ModelSlot& s = r->slots[slot];
   s.content = content;
   s.bytes = bytes;
@@ -201,7 +237,8 @@ void Driver::save_link(bool by_address) {
   }
   const bool of_core = owner->slots[owner_slot].content == ModelSlot::kBlock;
   if (by_address) {
-    if (!of_core || s.bytes == 0 || rc_region_view(source->handle, from, nullptr, &view) < 0) return;
+    if (!of_core || s.bytes == 0 || rc_region_view(source->handle, from, nullptr, &view) < 0)
+      return;
     item.view = &view;
   } else {
     item.source = source->handle;
@@ -210,8 +247,11 @@ void Driver::save_link(bool by_address) {
   const rc_status status = rc_region_save(r->handle, &item, 1, sizeof item, nullptr, nullptr);
   const bool possible = writable(r, at, status) && r->slots[at].role != RC_ROLE_DECISION;
   if (status < 0) {
-    RC_CHECK(status == RC_E_STATE || status == RC_E_ARGUMENT || w_.loose, "%s", last_error().c_str());
-    if (by_address && of_core) RC_CHECK(!possible || w_.loose, "save of a view of the core's memory: %s", last_error().c_str());
+    RC_CHECK(status == RC_E_STATE || status == RC_E_ARGUMENT || w_.loose, "%s",
+             last_error().c_str());
+    if (by_address && of_core)
+      RC_CHECK(!possible || w_.loose, "save of a view of the core's memory: %s",
+               last_error().c_str());
     return;
   }
   RC_CHECK(possible && (by_address || source != r), "a link succeeded where it cannot");
@@ -234,7 +274,8 @@ void Driver::alloc() {
   const rc_status status = rc_region_alloc(r->handle, at, &like, nullptr, &memory);
   const bool possible = writable(r, at, status);
   if (status < 0) {
-    RC_CHECK(!possible || w_.loose || r->slots[at].role == RC_ROLE_DECISION, "alloc: %s", last_error().c_str());
+    RC_CHECK(!possible || w_.loose || r->slots[at].role == RC_ROLE_DECISION, "alloc: %s",
+             last_error().c_str());
     RC_CHECK(!memory.data, "a failure clears its output");
     return;
   }
@@ -258,7 +299,8 @@ void Driver::output() {
   const bool possible = writable(r, at, status) && r->slots[at].role == RC_ROLE_OUTPUT;
   RC_CHECK((status == RC_OK) == possible, "an output gave %d: %s", status, last_error().c_str());
   if (!possible) return;
-  store(r, at, mode == RC_OUTPUT_HOST ? ModelSlot::kHostManaged : ModelSlot::kHostKept, bytes, seed);
+  store(r, at, mode == RC_OUTPUT_HOST ? ModelSlot::kHostManaged : ModelSlot::kHostKept, bytes,
+        seed);
   r->slots[at].host = std::move(memory);  // keeps its address
 }
 
@@ -323,7 +365,9 @@ void Driver::replay() {
   const bool tight = n == 1 && list[0] && !list[0]->links_out && !w_.loose;
   for (ModelRegion* r : list)
     if (r) r->replayed = true;
-  const bool held = n > 1;  // a callback may release the region it is called for, not others that are still to come
+  const bool held =
+      n >
+      1;  // a callback may release the region it is called for, not others that are still to come
   for (ModelRegion* r : list) {
     if (!r || !held) continue;
     RC_CHECK(rc_region_retain(r->handle) == RC_OK, "retain");
@@ -334,20 +378,25 @@ void Driver::replay() {
   if (status < 0) {
     rc_error_info error = rc_error_info_init();
     RC_CHECK(rc_error_last(&error) == RC_OK, "a failure leaves a record");
-    const bool expected = status == RC_E_STATE || (w_.interfered && (status == RC_E_HOST || status == RC_E_MISMATCH));
+    const bool expected =
+        status == RC_E_STATE || (w_.interfered && (status == RC_E_HOST || status == RC_E_MISMATCH));
     RC_CHECK(expected || w_.loose, "replay gave %d: %s", status, error.message);
-    for (failed = 0; failed < n && !(list[failed] && list[failed]->id == error.region_id); ++failed) continue;
+    for (failed = 0; failed < n && !(list[failed] && list[failed]->id == error.region_id); ++failed)
+      continue;
     RC_CHECK(failed < n, "the record names a region of the list, not %llu: %s",
              static_cast<unsigned long long>(error.region_id), error.message);
   }
   for (uint32_t i = 0; i < failed; ++i) {
     if (!list[i]) continue;
-    RC_CHECK(list[i]->state == ModelRegion::kEnded, "a replay of a region in model state %d", list[i]->state);
+    RC_CHECK(list[i]->state == ModelRegion::kEnded, "a replay of a region in model state %d",
+             list[i]->state);
     model_replayed(list[i]);
   }
   if (tight && status < 0)
-    RC_CHECK(w_.interfered || list[0]->state != ModelRegion::kEnded || list[0]->transient, "replay: %s", last_error().c_str());
-  if (tight && w_.interfered) RC_CHECK(status < 0, "a callback that failed, and a replay that did not");
+    RC_CHECK(w_.interfered || list[0]->state != ModelRegion::kEnded || list[0]->transient,
+             "replay: %s", last_error().c_str());
+  if (tight && w_.interfered)
+    RC_CHECK(status < 0, "a callback that failed, and a replay that did not");
   if (w_.to_cancel) model_cancel(w_.to_cancel);
   w_.to_cancel = nullptr;
   w_.behaviour = Behaviour::kGood;
@@ -385,7 +434,8 @@ void Driver::release() {
   --r->handles;
   rc_region_release(r->handle, nullptr);
   if (r->handles > 0) RC_CHECK(!r->destroyed, "a region with a count lives");
-  if (r->handles == 0 && !r->shared()) RC_CHECK(r->destroyed, "a region that nothing refers to is gone");
+  if (r->handles == 0 && !r->shared())
+    RC_CHECK(r->destroyed, "a region that nothing refers to is gone");
 }
 
 void Driver::restore() {
@@ -453,15 +503,19 @@ void Driver::look_up() {
   ModelRegion* r = pick();
   if (!r) return;
   rc_region* found = nullptr;
-  RC_CHECK(rc_region_find(w_.context, r->id, &found) == RC_OK && found == r->handle, "a region is found by its id");
+  RC_CHECK(rc_region_find(w_.context, r->id, &found) == RC_OK && found == r->handle,
+           "a region is found by its id");
   rc_region_release(found, nullptr);
-  RC_CHECK(rc_region_find(w_.context, r->id + (uint64_t{1} << 24), &found) == RC_PASS || found != r->handle, "another id");
+  RC_CHECK(rc_region_find(w_.context, r->id + (uint64_t{1} << 24), &found) == RC_PASS ||
+               found != r->handle,
+           "another id");
   if (found) rc_region_release(found, nullptr);
   rc_region_key key = rc_region_key_init();
   key.module = w_.modules[r->module];
   key.step = r->step >= 0 ? w_.steps[r->step] : nullptr;
   key.microbatch = r->microbatch;
-  RC_CHECK(rc_region_lookup(w_.context, &key, &found) == RC_OK && found, "a region is found by its key");
+  RC_CHECK(rc_region_lookup(w_.context, &key, &found) == RC_OK && found,
+           "a region is found by its key");
   rc_region_release(found, nullptr);
 }
 
@@ -469,19 +523,25 @@ void Driver::ask() {
   ModelRegion* r = pick();
   if (!r) return;
   uint32_t slots[World::kSlots + 1] = {}, n = 99;
-  RC_CHECK(rc_region_missing(r->handle, slots, World::kSlots + 1, &n) >= 0 && n <= World::kSlots, "%u are missing", n);
+  RC_CHECK(rc_region_missing(r->handle, slots, World::kSlots + 1, &n) >= 0 && n <= World::kSlots,
+           "%u are missing", n);
   for (uint32_t i = 0; i < n; ++i)
     RC_CHECK(seen(*r, r->slots[slots[i]]) != Seen::kYes, "slot %u is not missing", slots[i]);
   rc_slot_info info = rc_slot_info_init();
   const uint32_t at = slot();
   RC_CHECK(rc_region_slot_query(r->handle, at, &info) == RC_OK, "%s", last_error().c_str());
-  RC_CHECK(info.role == r->slots[at].role && info.name[1] == '\0', "slot %u is '%s'", at, info.name);
-  RC_CHECK(rc_region_wants(r->handle, at) >= 0 && rc_region_slot_query(r->handle, 99, &info) == RC_E_ARGUMENT, "slot 99");
+  RC_CHECK(info.role == r->slots[at].role && info.name[1] == '\0', "slot %u is '%s'", at,
+           info.name);
+  RC_CHECK(rc_region_wants(r->handle, at) >= 0 &&
+               rc_region_slot_query(r->handle, 99, &info) == RC_E_ARGUMENT,
+           "slot 99");
   uint64_t needed = 0;
   RC_CHECK(rc_report(w_.context, nullptr, 0, &needed) >= 0 && needed > 2, "a report");
   rc_prediction prediction = rc_prediction_init();
-  const rc_status predicted = rc_predict(w_.context, w_.policies[in_.below(World::kPolicies)], &prediction);
-  RC_CHECK(predicted >= 0 || predicted == RC_E_STATE || predicted == RC_E_UNSUPPORTED, "%s", last_error().c_str());
+  const rc_status predicted =
+      rc_predict(w_.context, w_.policies[in_.below(World::kPolicies)], &prediction);
+  RC_CHECK(predicted >= 0 || predicted == RC_E_STATE || predicted == RC_E_UNSUPPORTED, "%s",
+           last_error().c_str());
   const rc_status fetched = rc_region_prefetch(r->handle, nullptr);
   RC_CHECK((fetched >= 0) == (r->state != ModelRegion::kOpen), "prefetch gave %d", fetched);
 }

@@ -28,7 +28,8 @@ const char* const kPolicyText[World::kPolicies] = {
 rc_status allocate(void* user_data, const rc_alloc_request* request, void** out) {
   World* world = static_cast<World*>(user_data);
   if (world->fail_alloc && --world->fail_alloc == 0) return static_cast<rc_status>(RC_E_HOST - 42);
-  const uint64_t whole = (request->bytes + request->alignment - 1) / request->alignment * request->alignment;
+  const uint64_t whole =
+      (request->bytes + request->alignment - 1) / request->alignment * request->alignment;
   *out = std::aligned_alloc(request->alignment, whole);
   RC_CHECK(*out, "%zu B", static_cast<size_t>(whole));
   std::memset(*out, 0xa5, whole);
@@ -45,7 +46,8 @@ rc_status capture(void* user_data, rc_context*, rc_region*, void*, rc_stream, vo
   *token = std::malloc(1);
   return RC_OK;
 }
-rc_status swap_token(void* user_data, rc_context*, rc_region*, void*, rc_stream, void* install, void** previous) {
+rc_status swap_token(void* user_data, rc_context*, rc_region*, void*, rc_stream, void* install,
+                     void** previous) {
   RC_CHECK(install, "a token");
   return capture(user_data, nullptr, nullptr, nullptr, nullptr, previous);
 }
@@ -56,7 +58,8 @@ void drop_token(void* user_data, void* token) {
 
 }  // namespace
 
-const char* const World::kKinds[kModules] = {"layer", "layer", "core_attn", "layernorm", "mlp", "mine"};
+const char* const World::kKinds[kModules] = {"layer",     "layer", "core_attn",
+                                             "layernorm", "mlp",   "mine"};
 
 World::World(Input* input) {
   rc_context_desc desc = rc_context_desc_init();
@@ -73,15 +76,16 @@ World::World(Input* input) {
   if (flags & 32) desc.park_bytes_min = 4096;
   RC_CHECK(rc_context_create(&desc, &context) == RC_OK, "%s", last_error().c_str());
   for (uint32_t i = 1; i < kPolicies; ++i)
-    RC_CHECK(rc_policy_create_json(kPolicyText[i], std::strlen(kPolicyText[i]), &policies[i]) >= 0, "policy %u: %s", i,
-             last_error().c_str());
+    RC_CHECK(rc_policy_create_json(kPolicyText[i], std::strlen(kPolicyText[i]), &policies[i]) >= 0,
+             "policy %u: %s", i, last_error().c_str());
   register_modules();
   configure(input->below(kPolicies));
 }
 
 void World::register_modules() {
   static const char* const names[kSlots] = {"x", "s", "t", "y", "d"};
-  static const rc_role roles[kSlots] = {RC_ROLE_INPUT, RC_ROLE_SAVED, RC_ROLE_SAVED, RC_ROLE_OUTPUT, RC_ROLE_DECISION};
+  static const rc_role roles[kSlots] = {RC_ROLE_INPUT, RC_ROLE_SAVED, RC_ROLE_SAVED, RC_ROLE_OUTPUT,
+                                        RC_ROLE_DECISION};
   rc_slot_desc slots[kSlots];
   for (int i = 0; i < kSlots; ++i) {
     slots[i] = rc_slot_desc_init();
@@ -122,15 +126,18 @@ void World::configure(uint32_t next) {
   policy = next;
 }
 
-ModelRegion* World::begin(int module, int step, ModelRegion* parent, uint32_t microbatch, rc_flags flags) {
+ModelRegion* World::begin(int module, int step, ModelRegion* parent, uint32_t microbatch,
+                          rc_flags flags) {
   ModelRegion& r = regions.emplace_back();
   r.module = module;
   r.parent = parent;
   r.microbatch = microbatch;
   r.step = step >= 0 ? step : parent ? parent->step : -1;
-  r.transient = (r.step >= 0 && evaluation[r.step]) || (parent && (parent->transient || parent->inside));
+  r.transient =
+      (r.step >= 0 && evaluation[r.step]) || (parent && (parent->transient || parent->inside));
   r.slots.resize(kSlots);
-  static const rc_role roles[kSlots] = {RC_ROLE_INPUT, RC_ROLE_SAVED, RC_ROLE_SAVED, RC_ROLE_OUTPUT, RC_ROLE_DECISION};
+  static const rc_role roles[kSlots] = {RC_ROLE_INPUT, RC_ROLE_SAVED, RC_ROLE_SAVED, RC_ROLE_OUTPUT,
+                                        RC_ROLE_DECISION};
   static const char* const names[kSlots] = {"x", "s", "t", "y", "d"};
   const auto decide = [&](const char* slot, rc_role role) {
     if (!policies[policy] || r.transient) return RC_ACTION_KEEP;
@@ -142,7 +149,8 @@ ModelRegion* World::begin(int module, int step, ModelRegion* parent, uint32_t mi
     site.slot_role = role;
     rc_decision decision = rc_decision_init();
     const rc_status status = rc_policy_decide(policies[policy], &site, &decision);
-    return status >= 0 ? decision.action : RC_ACTION_KEEP;  // a kind that the policy was not told of is kept
+    return status >= 0 ? decision.action
+                       : RC_ACTION_KEEP;  // a kind that the policy was not told of is kept
   };
   for (int i = 0; i < kSlots; ++i) {
     r.slots[i].role = roles[i];
@@ -165,7 +173,8 @@ ModelRegion* World::begin(int module, int step, ModelRegion* parent, uint32_t mi
   const bool parent_open = !parent || parent->state == ModelRegion::kOpen;
   if (!parent_open) RC_CHECK(status == RC_E_STATE, "begin in a sealed parent gave %d", status);
   if (parent_open) RC_CHECK(status >= 0, "begin gave %d: %s", status, last_error().c_str());
-  RC_CHECK((r.handle != nullptr) == (status == RC_OK), "a handle comes with RC_OK only, not %d", status);
+  RC_CHECK((r.handle != nullptr) == (status == RC_OK), "a handle comes with RC_OK only, not %d",
+           status);
   if (!r.handle) {
     regions.pop_back();
     return nullptr;
@@ -173,25 +182,29 @@ ModelRegion* World::begin(int module, int step, ModelRegion* parent, uint32_t mi
   r.handles = 1;
   ++begun;
   rc_region_info info = rc_region_info_init();
-  RC_CHECK(rc_region_query(r.handle, &info) == RC_OK && info.state == RC_REGION_OPEN, "a region begins open");
+  RC_CHECK(rc_region_query(r.handle, &info) == RC_OK && info.state == RC_REGION_OPEN,
+           "a region begins open");
   r.id = info.id;
   if (ModelRegion* recorder = recorder_of(r)) recorder->nested.push_back({&r, parent, {}, {}});
   return &r;
 }
 
 void World::compare(const ModelRegion& r, const ModelSlot& s, const rc_tensor_spec& view) {
-  RC_CHECK(view.bytes == s.bytes, "module %d: %zu B, not %zu", r.module, static_cast<size_t>(view.bytes),
-           static_cast<size_t>(s.bytes));
-  RC_CHECK(has_pattern(view.data, s.bytes, s.seed), "module %d, role %d: other bytes than saved", r.module, s.role);
+  RC_CHECK(view.bytes == s.bytes, "module %d: %zu B, not %zu", r.module,
+           static_cast<size_t>(view.bytes), static_cast<size_t>(s.bytes));
+  RC_CHECK(has_pattern(view.data, s.bytes, s.seed), "module %d, role %d: other bytes than saved",
+           r.module, s.role);
 }
 
 void World::check(const ModelRegion& r) {
   if (!r.usable()) return;
   rc_region_info info = rc_region_info_init();
-  RC_CHECK(rc_region_query(r.handle, &info) == RC_OK && info.id == r.id, "%s", last_error().c_str());
+  RC_CHECK(rc_region_query(r.handle, &info) == RC_OK && info.id == r.id, "%s",
+           last_error().c_str());
   const bool open = info.state == RC_REGION_OPEN, cancelled = info.state == RC_REGION_CANCELLED;
-  RC_CHECK(open == (r.state == ModelRegion::kOpen) && cancelled == (r.state == ModelRegion::kCancelled),
-           "state %d of module %d, model %d", info.state, r.module, r.state);
+  RC_CHECK(
+      open == (r.state == ModelRegion::kOpen) && cancelled == (r.state == ModelRegion::kCancelled),
+      "state %d of module %d, model %d", info.state, r.module, r.state);
   for (uint32_t i = 0; i < r.slots.size(); ++i) {
     const ModelSlot& s = r.slots[i];
     rc_tensor_spec view = rc_tensor_spec_init();
@@ -199,9 +212,11 @@ void World::check(const ModelRegion& r) {
     const Seen expected = seen(r, s);
     RC_CHECK(status >= 0 || status == RC_E_STATE, "view gave %d: %s", status, last_error().c_str());
     if (expected == Seen::kYes)
-      RC_CHECK(status >= 0, "module %d, slot %u, state %d: %s", r.module, i, info.state, last_error().c_str());
+      RC_CHECK(status >= 0, "module %d, slot %u, state %d: %s", r.module, i, info.state,
+               last_error().c_str());
     if (expected == Seen::kNo)
-      RC_CHECK(status == RC_E_STATE, "module %d, slot %u, state %d is seen", r.module, i, info.state);
+      RC_CHECK(status == RC_E_STATE, "module %d, slot %u, state %d is seen", r.module, i,
+               info.state);
     if (status >= 0) compare(r, s, view);
   }
 }
@@ -210,19 +225,25 @@ void World::check_bytes() {
   rc_stats stats = rc_stats_init();
   RC_CHECK(rc_stats_get(context, &stats) >= 0, "%s", last_error().c_str());
   const Bounds b = bounds(regions);
-  RC_CHECK(stats.live_bytes >= b.least && stats.live_bytes <= b.most, "live_bytes %llu is not in [%llu, %llu]",
-           static_cast<unsigned long long>(stats.live_bytes), static_cast<unsigned long long>(b.least),
-           static_cast<unsigned long long>(b.most));
+  RC_CHECK(stats.live_bytes >= b.least && stats.live_bytes <= b.most,
+           "live_bytes %llu is not in [%llu, %llu]",
+           static_cast<unsigned long long>(stats.live_bytes),
+           static_cast<unsigned long long>(b.least), static_cast<unsigned long long>(b.most));
   RC_CHECK(stats.peak_bytes >= stats.live_bytes, "the peak is no less than what lives");
 }
 
 void World::check_null_region() {
   uint32_t n = 0;
   rc_tensor_spec view = rc_tensor_spec_init();
-  RC_CHECK(rc_region_end(nullptr, nullptr) == RC_PASS && rc_region_discard(nullptr, nullptr) == RC_PASS, "end");
-  RC_CHECK(rc_region_view(nullptr, 0, nullptr, &view) == RC_PASS && rc_region_missing(nullptr, nullptr, 0, &n) == RC_PASS,
+  RC_CHECK(
+      rc_region_end(nullptr, nullptr) == RC_PASS && rc_region_discard(nullptr, nullptr) == RC_PASS,
+      "end");
+  RC_CHECK(rc_region_view(nullptr, 0, nullptr, &view) == RC_PASS &&
+               rc_region_missing(nullptr, nullptr, 0, &n) == RC_PASS,
            "view");
-  RC_CHECK(rc_region_cancel(nullptr, nullptr) == RC_PASS && rc_region_phase(nullptr) == RC_PHASE_FORWARD, "cancel");
+  RC_CHECK(
+      rc_region_cancel(nullptr, nullptr) == RC_PASS && rc_region_phase(nullptr) == RC_PHASE_FORWARD,
+      "cancel");
   rc_region* none = nullptr;
   RC_CHECK(rc_backward_replay(&none, 1, nullptr) >= 0, "replay");
   rc_region_release(nullptr, nullptr);
@@ -237,13 +258,17 @@ void World::finish() {
     if (step) RC_CHECK(rc_step_end(step, nullptr, nullptr) >= 0, "%s", last_error().c_str());
   rc_stats stats = rc_stats_init();
   RC_CHECK(rc_stats_get(context, &stats) >= 0, "%s", last_error().c_str());
-  RC_CHECK(stats.regions_live == 0, "%llu regions are left", static_cast<unsigned long long>(stats.regions_live));
-  RC_CHECK(stats.live_bytes == 0, "%llu B are left", static_cast<unsigned long long>(stats.live_bytes));
-  for (const ModelRegion& r : regions) RC_CHECK(r.destroyed, "destroy of a region of module %d did not run", r.module);
+  RC_CHECK(stats.regions_live == 0, "%llu regions are left",
+           static_cast<unsigned long long>(stats.regions_live));
+  RC_CHECK(stats.live_bytes == 0, "%llu B are left",
+           static_cast<unsigned long long>(stats.live_bytes));
+  for (const ModelRegion& r : regions)
+    RC_CHECK(r.destroyed, "destroy of a region of module %d did not run", r.module);
   RC_CHECK(tensors == 0, "%lld tensors were not given back", static_cast<long long>(tensors));
   RC_CHECK(tokens == 0, "%lld tokens were not dropped", static_cast<long long>(tokens));
   for (rc_module* module : modules) rc_module_release(module);
-  RC_CHECK(modules_gone == kModules, "%lld modules were destroyed", static_cast<long long>(modules_gone));
+  RC_CHECK(modules_gone == kModules, "%lld modules were destroyed",
+           static_cast<long long>(modules_gone));
   for (rc_policy* table : policies) rc_policy_release(table);
   rc_context_release(context);
   RC_CHECK(blocks == 0, "%lld blocks of the host are left", static_cast<long long>(blocks));

@@ -1,4 +1,5 @@
-// src/testing/fuzz_world.h: the host of fuzz_regions: a context, six modules, their callbacks and what they must balance.
+// src/testing/fuzz_world.h: the host of fuzz_regions: a context, six modules, their callbacks and
+// what they must balance.
 #pragma once
 
 #include <deque>
@@ -24,8 +25,19 @@ class Input {
 
 // What the next replay callback does besides its work.
 enum class Behaviour {
-  kGood, kFail, kLeaveOut, kReplayItself, kCancelItself, kReleaseItself, kDrawMore, kAllocUnwanted, kReplayOther,
-  kEndStep, kOtherBytes, kCallOutOfState, kCount
+  kGood,
+  kFail,
+  kLeaveOut,
+  kReplayItself,
+  kCancelItself,
+  kReleaseItself,
+  kDrawMore,
+  kAllocUnwanted,
+  kReplayOther,
+  kEndStep,
+  kOtherBytes,
+  kCallOutOfState,
+  kCount
 };
 
 struct World {
@@ -38,7 +50,8 @@ struct World {
   static rc_status refill(const rc_slot_args* args);
 
   void configure(uint32_t policy);
-  ModelRegion* begin(int module, int step, ModelRegion* parent, uint32_t microbatch, rc_flags flags);
+  ModelRegion* begin(int module, int step, ModelRegion* parent, uint32_t microbatch,
+                     rc_flags flags);
   // Views every slot and compares; live_bytes within bounds where no callback runs.
   void check(const ModelRegion& r);
   void check_bytes();
@@ -61,9 +74,9 @@ struct World {
   ModelRegion* other = nullptr;  // for kReplayOther
   bool loose = false;            // an allocator or a cap may make any call fail
   bool verify = false;
-  bool interfered = false;            // a callback did something for which its replay may fail
+  bool interfered = false;           // a callback did something for which its replay may fail
   ModelRegion* to_cancel = nullptr;  // once its replay is over
-  int depth = 0;            // of callbacks
+  int depth = 0;                     // of callbacks
   uint64_t next_seed = 1;
   uint64_t fail_alloc = 0;  // the n-th next call of the host's allocator fails
   int64_t blocks = 0, tensors = 0, begun = 0, modules_gone = 0, tokens = 0;
@@ -100,7 +113,9 @@ inline bool has_pattern(const void* data, uint64_t bytes, uint64_t seed) {
 
 inline std::string last_error() {
   rc_error_info error = rc_error_info_init();
-  return rc_error_last(&error) == RC_OK ? std::string(error.call) + ": " + error.field + ": " + error.message : "";
+  return rc_error_last(&error) == RC_OK
+             ? std::string(error.call) + ": " + error.field + ": " + error.message
+             : "";
 }
 
 }  // namespace rc::testing

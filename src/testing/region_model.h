@@ -1,8 +1,10 @@
-// src/testing/region_model.h: what must be seen of regions, in a few rules, to compare the library with.
+// src/testing/region_model.h: what must be seen of regions, in a few rules, to compare the library
+// with.
 //
-// The model knows nothing of blocks, arenas or replay order. Per slot it says whether a view must succeed, must fail or
-// may do either (content that another slot or an exported tensor also holds), which bytes it then shows, and from that
-// bounds of live_bytes. Everything in it is written from the contract in rcore.h, not from the library's source.
+// The model knows nothing of blocks, arenas or replay order. Per slot it says whether a view must
+// succeed, must fail or may do either (content that another slot or an exported tensor also holds),
+// which bytes it then shows, and from that bounds of live_bytes. Everything in it is written from
+// the contract in rcore.h, not from the library's source.
 #pragma once
 
 #include <rcore/rcore.h>
@@ -89,16 +91,21 @@ inline void mark_shared(ModelRegion* r, uint32_t slot) {
   }
 }
 
-// At `end` the policy's intermediates go, and what belongs to a region that is recomputed with its parent.
+// At `end` the policy's intermediates go, and what belongs to a region that is recomputed with its
+// parent.
 inline void model_end(ModelRegion* r) {
   r->state = ModelRegion::kEnded;
   for (ModelSlot& s : r->slots) {
-    if (s.role == RC_ROLE_DECISION && r->transient) s.uncertain = true;  // its parent's record has it
-    if (s.content == ModelSlot::kNone || (s.role != RC_ROLE_INPUT && s.role != RC_ROLE_SAVED)) continue;
+    if (s.role == RC_ROLE_DECISION && r->transient)
+      s.uncertain = true;  // its parent's record has it
+    if (s.content == ModelSlot::kNone || (s.role != RC_ROLE_INPUT && s.role != RC_ROLE_SAVED))
+      continue;
     const bool drops = r->transient || s.action == RC_ACTION_RECOMPUTE;
     if (s.content == ModelSlot::kLink) {
       const ModelSlot& from = s.source->slots[s.source_slot];
-      if (drops || (from.role == RC_ROLE_OUTPUT && from.action == RC_ACTION_RECOMPUTE) || from.source) s.uncertain = true;
+      if (drops || (from.role == RC_ROLE_OUTPUT && from.action == RC_ACTION_RECOMPUTE) ||
+          from.source)
+        s.uncertain = true;
     } else if (drops && (s.role == RC_ROLE_SAVED || r->transient)) {
       s.gone = true;  // an input of its own cannot come back: it is kept
     }
@@ -108,7 +115,9 @@ inline void model_end(ModelRegion* r) {
 inline void model_discard(ModelRegion* r) {
   if (r->state != ModelRegion::kEnded) return;
   for (ModelSlot& s : r->slots) {
-    if (s.role != RC_ROLE_OUTPUT || s.content == ModelSlot::kNone || s.content == ModelSlot::kHostKept) continue;
+    if (s.role != RC_ROLE_OUTPUT || s.content == ModelSlot::kNone ||
+        s.content == ModelSlot::kHostKept)
+      continue;
     if (!r->transient && s.action != RC_ACTION_RECOMPUTE) continue;
     if (s.content == ModelSlot::kHostManaged && r->transient) continue;
     if (s.content == ModelSlot::kLink || r->replayed)
@@ -122,7 +131,8 @@ inline void model_discard(ModelRegion* r) {
 inline void model_replayed(ModelRegion* r) {
   for (ModelSlot& s : r->slots) {
     if (!s.gone || r->transient) continue;
-    if (s.role == RC_ROLE_SAVED || s.content == ModelSlot::kHostManaged) s.gone = s.uncertain = false;
+    if (s.role == RC_ROLE_SAVED || s.content == ModelSlot::kHostManaged)
+      s.gone = s.uncertain = false;
     if (s.role == RC_ROLE_OUTPUT && s.content == ModelSlot::kBlock) {
       s.gone = false;
       s.uncertain = !r->discards || s.shared;
@@ -130,9 +140,12 @@ inline void model_replayed(ModelRegion* r) {
   }
 }
 
-inline void model_cancel(ModelRegion* r) { r->state = ModelRegion::kCancelled; }
+inline void model_cancel(ModelRegion* r) {
+  r->state = ModelRegion::kCancelled;
+}
 
-// Bounds of what the core holds: content that must be seen, and content that nothing has surely ended.
+// Bounds of what the core holds: content that must be seen, and content that nothing has surely
+// ended.
 struct Bounds {
   uint64_t least = 0, most = 0;
 };
@@ -144,7 +157,8 @@ inline Bounds bounds(const std::deque<ModelRegion>& regions) {
       if (r.usable() && s.own() && seen(r, s) == Seen::kYes) b.least += s.bytes;
       const bool released = !alive || s.done || s.gone || r.state == ModelRegion::kCancelled;
       const bool recorded = s.role == RC_ROLE_DECISION;  // a parent's record may hold it too
-      if ((s.own() || s.content == ModelSlot::kLink) && (!released || s.shared || recorded)) b.most += s.bytes;
+      if ((s.own() || s.content == ModelSlot::kLink) && (!released || s.shared || recorded))
+        b.most += s.bytes;
     }
   }
   return b;

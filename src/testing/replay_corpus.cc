@@ -1,4 +1,5 @@
-// src/testing/replay_corpus.cc: runs a fuzz target once on every file of the folders given, for builds without libFuzzer.
+// src/testing/replay_corpus.cc: runs a fuzz target once on every file of the folders given, for
+// builds without libFuzzer.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>

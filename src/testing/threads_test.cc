@@ -1,7 +1,8 @@
-// src/testing/threads_test.cc: two hundred threads on one context: regions, shared replays, cancel and release against
-// replay, steps, another policy meanwhile, fences, statistics.
+// src/testing/threads_test.cc: two hundred threads on one context: regions, shared replays, cancel
+// and release against replay, steps, another policy meanwhile, fences, statistics.
 //
-// Sized for ThreadSanitizer on two cores; the counts are what makes interleavings, not the work of one thread.
+// Sized for ThreadSanitizer on two cores; the counts are what makes interleavings, not the work of
+// one thread.
 #include <gtest/gtest.h>
 #include <rcore/rcore.h>
 
@@ -109,7 +110,8 @@ class Threads : public ::testing::Test {
     return region;
   }
   // x is an owned tensor, or refers to y of `source`; s and y are the core's.
-  void forward(rc_region* region, Work* work, rc_region* source = nullptr, rc_fence* fence = nullptr) {
+  void forward(rc_region* region, Work* work, rc_region* source = nullptr,
+               rc_fence* fence = nullptr) {
     rc_save item = rc_save_init();
     if (source) {
       item.source = source;
@@ -280,7 +282,8 @@ TEST_F(Threads, CancelAndReleaseWhileOthersReplay) {
     rc_region* region = regions[i / kEach];
     rc_region_info info = rc_region_info_init();
     switch (i % kEach) {
-      case 0: case 1: {
+      case 0:
+      case 1: {
         const rc_status status = run(region);
         EXPECT_TRUE(status >= 0 || status == RC_E_STATE) << status;
         break;
@@ -391,7 +394,10 @@ TEST_F(Threads, FencesCompleteOnceForEveryWaiter) {
         break;
       default:
         EXPECT_EQ(RC_OK, rc_fence_on_done(
-                             fence, [](void* p, rc_status result) { *static_cast<std::atomic<int>*>(p) += result == RC_OK; },
+                             fence,
+                             [](void* p, rc_status result) {
+                               *static_cast<std::atomic<int>*>(p) += result == RC_OK;
+                             },
                              &ran));
     }
   });
@@ -407,7 +413,8 @@ TEST_F(Threads, ExportedTensorsAreReleasedByOtherThreads) {
   rc_region* region = begin(&work);
   forward(region, &work);
   std::vector<rc_tensor*> tensors(kThreads);
-  together(kThreads, [&](int i) { EXPECT_EQ(RC_OK, rc_region_tensor(region, 2, nullptr, &tensors[i])); });
+  together(kThreads,
+           [&](int i) { EXPECT_EQ(RC_OK, rc_region_tensor(region, 2, nullptr, &tensors[i])); });
   rc_region_release(region, nullptr);
   rc_stats stats = rc_stats_init();
   ASSERT_LE(0, rc_stats_get(context_, &stats));

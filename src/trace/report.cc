@@ -34,7 +34,8 @@ std::string report_json(const Context& c) {
   using nlohmann::ordered_json;
   ordered_json report;
   report["rcore_report"] = 1;
-  ordered_json modules = ordered_json::array(), nothing = ordered_json::array(), forced = ordered_json::array();
+  ordered_json modules = ordered_json::array(), nothing = ordered_json::array(),
+               forced = ordered_json::array();
   for (const Module* m : c.modules) {
     const ModuleCounts& n = m->counts;
     ordered_json row = {{"module", m->name},
@@ -50,8 +51,10 @@ std::string report_json(const Context& c) {
     if (n.asked && n.regions > 0 && n.dropped_bytes == 0 && n.nested_dropped_bytes == 0)
       nothing.push_back({{"module", m->name}, {"layer", m->layer}, {"dropped_bytes", 0}});
     if (n.kept_by_force)
-      forced.push_back({{"module", m->name}, {"layer", m->layer},
-                        {"reason", "an input that the policy drops has no producer known to the core"}});
+      forced.push_back(
+          {{"module", m->name},
+           {"layer", m->layer},
+           {"reason", "an input that the policy drops has no producer known to the core"}});
   }
   report["modules"] = std::move(modules);
   report["freed_nothing"] = std::move(nothing);
@@ -60,11 +63,13 @@ std::string report_json(const Context& c) {
   if (c.policy) {
     for (uint32_t i = 0; i < c.policy->n_rules(); ++i)
       if (c.rule_hits[i] == 0) dead.push_back({{"rule", i}, {"text", c.policy->rule_text(i)}});
-    for (const Note& note : c.policy->notes()) notes.push_back({{"field", note.field}, {"message", note.message}});
+    for (const Note& note : c.policy->notes())
+      notes.push_back({{"field", note.field}, {"message", note.message}});
   }
   ordered_json undeclared = ordered_json::array();
   for (const Module* m : c.modules)
-    if (c.policy && !c.policy->knows_kind(m->kind)) undeclared.push_back({{"module", m->name}, {"kind", m->kind}});
+    if (c.policy && !c.policy->knows_kind(m->kind))
+      undeclared.push_back({{"module", m->name}, {"kind", m->kind}});
   report["undeclared_kinds"] = std::move(undeclared);
   report["dead_rules"] = std::move(dead);
   report["notes"] = std::move(notes);
