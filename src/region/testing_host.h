@@ -135,6 +135,7 @@ class Host {
     desc.granularity = RC_GRANULARITY_SELECTIVE;
     desc.recompute_modules = kinds.data();
     desc.n_recompute_modules = static_cast<uint32_t>(kinds.size());
+    desc.flags = RC_POLICY_MOE_GROUPED_GEMM;  // moe_act needs it
     configure(desc);
   }
   void full(rc_method method, uint32_t n, uint32_t layers) {
