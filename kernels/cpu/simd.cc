@@ -7,6 +7,16 @@
 namespace rc {
 namespace {
 
+#if defined(__x86_64__)
+bool has_f16c() {
+#if defined(__clang__) && __clang_major__ < 18
+  return true;  // older clang does not know the name; every processor with AVX2 has it
+#else
+  return __builtin_cpu_supports("f16c");
+#endif
+}
+#endif
+
 SimdLevel detect() {
 #if defined(__x86_64__)
   // The lists are what the attributes of Highway's targets let the compiler emit. The builtin
@@ -15,8 +25,7 @@ SimdLevel detect() {
   const bool sse4 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("aes") &&
                     __builtin_cpu_supports("pclmul");
   const bool avx2 = sse4 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-                    __builtin_cpu_supports("f16c");
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd");
