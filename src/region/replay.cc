@@ -59,7 +59,13 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
                    r->def(i).name.c_str(), r->module->name.c_str(), r->module->layer));
       continue;
     }
-    RC_TRY(replay_one(lock, s.source, stream));
+    // A slot on the way that is done is no longer read there: its own source brings the content back.
+    const SlotState* last = &s;
+    for (const SlotState* from = &s.source->slots[s.source_slot]; from->done && from->source;) {
+      last = from;
+      from = &from->source->slots[from->source_slot];
+    }
+    RC_TRY(replay_one(lock, last->source, stream));
     at = slot_resolve(r, i);
     if (!at->present())
       return Status(
