@@ -77,11 +77,12 @@ TEST_F(JournalTest, DecisionsAreRecordedOnceAndHandedBack) {
   host.recompute({"moe"});
   char in_replay[4] = {};
   rc_status status = RC_OK;
-  TestModule& m = host.module("moe", 0, {decision("choice"), saved("h")}, [&](const rc_replay_args* args) {
-    status = decide(args->region, 0, in_replay);
-    alloc(args->region, 1, 64);
-    return RC_OK;
-  });
+  TestModule& m =
+      host.module("moe", 0, {decision("choice"), saved("h")}, [&](const rc_replay_args* args) {
+        status = decide(args->region, 0, in_replay);
+        alloc(args->region, 1, 64);
+        return RC_OK;
+      });
   rc_region* r = host.begin(m);
   char choice[] = {4, 3, 2, 1}, other[4] = {9, 9, 9, 9};
   EXPECT_EQ(decide(r, 1, choice), RC_E_ARGUMENT);
@@ -141,7 +142,8 @@ TEST_F(JournalTest, ABranchThatReplaySkipsDoesNotShiftTheOthers) {
     TestModule* order[] = {&a, &b, &a};
     for (int i = skip ? 1 : 0; i < 3; ++i) {
       // Another microbatch tells the two runs of `a` apart.
-      rc_region* r = host.begin(*order[i], {.parent = parent, .microbatch = static_cast<uint32_t>(i)});
+      rc_region* r =
+          host.begin(*order[i], {.parent = parent, .microbatch = static_cast<uint32_t>(i)});
       EXPECT_EQ(draw(r, 10, &to[i]), RC_OK) << last_message();
       EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
       rc_region_release(r, nullptr);
@@ -238,7 +240,8 @@ TEST_F(Verify, OwnedTensorsAreComparedToo) {
 
 TEST_F(Verify, ANestedSlotOfARecomputedParentIsNamed) {
   checked.recompute({"mlp"});
-  TestModule& inner = checked.module("core_attn", 21, {saved("probs")}, nullptr, {.name = "attention"});
+  TestModule& inner =
+      checked.module("core_attn", 21, {saved("probs")}, nullptr, {.name = "attention"});
   int seed = 1;
   const auto body = [&](rc_region* parent) {
     rc_region* child = checked.begin(inner, {.parent = parent});
@@ -247,8 +250,8 @@ TEST_F(Verify, ANestedSlotOfARecomputedParentIsNamed) {
     rc_region_release(child, nullptr);
     return status;
   };
-  TestModule& outer =
-      checked.module("mlp", 20, {saved("h")}, [&](const rc_replay_args* args) { return body(args->region); });
+  TestModule& outer = checked.module(
+      "mlp", 20, {saved("h")}, [&](const rc_replay_args* args) { return body(args->region); });
   rc_region* r = checked.begin(outer);
   ASSERT_EQ(body(r), RC_OK);
   ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);

@@ -1,4 +1,5 @@
-// src/region/region_policy_test.cc: what each policy makes of the marks: bytes against hand counts, replays, content.
+// src/region/region_policy_test.cc: what each policy makes of the marks: bytes against hand counts,
+// replays, content.
 #include <algorithm>
 #include <thread>
 
@@ -9,8 +10,8 @@ namespace {
 
 constexpr ModelSizes kSizes = {};
 // What a layer keeps where nothing is recomputed, its input left out.
-constexpr uint64_t kLayerBytes =
-    kSizes.norm + kSizes.probs + kSizes.attention + kSizes.hidden + kSizes.x + kSizes.choice + kSizes.x;
+constexpr uint64_t kLayerBytes = kSizes.norm + kSizes.probs + kSizes.attention + kSizes.hidden +
+                                 kSizes.x + kSizes.choice + kSizes.x;
 
 struct RegionPolicy : ::testing::Test {
   Host host;
@@ -57,8 +58,10 @@ TEST_F(RegionPolicy, AnOutputDiscardingKindFreesItsOutput) {
 TEST_F(RegionPolicy, SelectiveKindsAddUpAndEachSiteReplaysOnce) {
   host.recompute({"layernorm", "core_attn", "mlp"});
   Model model(host, 3);
-  EXPECT_EQ(run(model, kSizes.x + 3 * (kLayerBytes - kSizes.norm - kSizes.probs - kSizes.hidden)), 9u);
-  for (Model::Kind kind : {Model::kNorm, Model::kAttention, Model::kMlp}) EXPECT_EQ(model.replays(kind), 3);
+  EXPECT_EQ(run(model, kSizes.x + 3 * (kLayerBytes - kSizes.norm - kSizes.probs - kSizes.hidden)),
+            9u);
+  for (Model::Kind kind : {Model::kNorm, Model::kAttention, Model::kMlp})
+    EXPECT_EQ(model.replays(kind), 3);
   EXPECT_EQ(model.replays(Model::kLayer), 0);
 }
 
@@ -67,7 +70,8 @@ TEST_F(RegionPolicy, FullByLayersKeepsInputsAndDecisions) {
   Model model(host, 4);
   EXPECT_EQ(run(model, 4 * (kSizes.x + kSizes.choice)), 4u);
   EXPECT_EQ(model.replays(Model::kLayer), 4);
-  for (Model::Kind kind : {Model::kNorm, Model::kAttention, Model::kMlp}) EXPECT_EQ(model.replays(kind), 0);
+  for (Model::Kind kind : {Model::kNorm, Model::kAttention, Model::kMlp})
+    EXPECT_EQ(model.replays(kind), 0);
 }
 
 TEST_F(RegionPolicy, UniformChunksKeepTheInputOfEachChunkTheLastOneClamped) {

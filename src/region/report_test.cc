@@ -1,4 +1,5 @@
-// src/region/report_test.cc: rc_report names dead rules, sites that freed nothing, inputs kept by force.
+// src/region/report_test.cc: rc_report names dead rules, sites that freed nothing, inputs kept by
+// force.
 #include <nlohmann/json.hpp>
 
 #include "src/region/testing_model.h"

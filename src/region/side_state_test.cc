@@ -18,7 +18,8 @@ struct State {
       *token = self.make(self.value);
       return RC_OK;
     };
-    table.swap = [](void* s, rc_context*, rc_region*, void*, rc_stream, void* install, void** previous) {
+    table.swap = [](void* s, rc_context*, rc_region*, void*, rc_stream, void* install,
+                    void** previous) {
       State& self = *static_cast<State*>(s);
       if (self.fails()) return static_cast<rc_status>(-1100);
       *previous = self.make(self.value);
@@ -99,20 +100,24 @@ TEST_F(SideState, TokensBalanceWhicheverCallFails) {
       State states[3];
       int calls = 0;
       // State k fails at its own first, second or third call; restores come in reverse order.
-      State& failing = states[fail_at <= 3 ? fail_at - 1 : fail_at <= 6 ? fail_at - 4 : 9 - fail_at];
+      State& failing = states[fail_at <= 3   ? fail_at - 1
+                              : fail_at <= 6 ? fail_at - 4
+                                             : 9 - fail_at];
       failing.fail_at = fail_at <= 3 ? 1 : fail_at <= 6 ? 2 : 3;
-      TestModule& m = local.module("mlp", 0, {saved("h")},
-                                   [&](const rc_replay_args* args) {
-                                     ++calls;
-                                     for (State& s : states) s.value += 1000;
-                                     if (callback) return static_cast<rc_status>(-1200);
-                                     alloc(args->region, 0, 64);
-                                     return RC_OK;
-                                   },
-                                   {.states = {&states[0].table, &states[1].table, &states[2].table}});
+      TestModule& m =
+          local.module("mlp", 0, {saved("h")},
+                       [&](const rc_replay_args* args) {
+                         ++calls;
+                         for (State& s : states) s.value += 1000;
+                         if (callback) return static_cast<rc_status>(-1200);
+                         alloc(args->region, 0, 64);
+                         return RC_OK;
+                       },
+                       {.states = {&states[0].table, &states[1].table, &states[2].table}});
       for (int i = 0; i < 3; ++i) states[i].value = i;
       int destroyed = 0;
-      const BeginOptions options = {.user_data = &destroyed, .destroy = [](void* n) { ++*static_cast<int*>(n); }};
+      const BeginOptions options = {.user_data = &destroyed,
+                                    .destroy = [](void* n) { ++*static_cast<int*>(n); }};
       rc_region* r = nullptr;
       const rc_status begun = local.try_begin(m, options, &r);
       if (fail_at <= 3) {

@@ -1,8 +1,10 @@
-// src/region/testing_model.h: a two-level model for tests, whose every byte depends on all that came before it.
+// src/region/testing_model.h: a two-level model for tests, whose every byte depends on all that
+// came before it.
 //
-// A layer holds layernorm -> core_attn -> mlp. The forward code of each module is also its replay; it reads its inputs
-// through the region, draws random numbers, takes a decision, and writes slots of the core. In backward every slot that
-// a gradient would read is compared with what forward had there.
+// A layer holds layernorm -> core_attn -> mlp. The forward code of each module is also its replay;
+// it reads its inputs through the region, draws random numbers, takes a decision, and writes slots
+// of the core. In backward every slot that a gradient would read is compared with what forward had
+// there.
 #pragma once
 
 #include <array>
@@ -26,8 +28,10 @@ class Model {
       std::array<TestModule*, kKinds> m;
       m[kLayer] = &host.module("layer", l, {in("x"), out("y")}, again(&Model::layer));
       m[kNorm] = &host.module("layernorm", l, {in("x"), out("y")}, again(&Model::norm));
-      m[kAttention] = &host.module("core_attn", l, {in("x"), saved("probs"), out("y")}, again(&Model::attention));
-      m[kMlp] = &host.module("mlp", l, {in("x"), saved("hidden"), out("y"), decision("choice")}, again(&Model::mlp));
+      m[kAttention] = &host.module("core_attn", l, {in("x"), saved("probs"), out("y")},
+                                   again(&Model::attention));
+      m[kMlp] = &host.module("mlp", l, {in("x"), saved("hidden"), out("y"), decision("choice")},
+                             again(&Model::mlp));
       modules.push_back(m);
     }
   }
@@ -96,18 +100,20 @@ class Model {
     return [this, body](const rc_replay_args* args) {
       const rc_region_info i = info(args->region);
       uint32_t l = 0;
-      while (l < modules.size() && (modules[l][0] != args->module_data && modules[l][1] != args->module_data &&
-                                    modules[l][2] != args->module_data && modules[l][3] != args->module_data))
+      while (l < modules.size() &&
+             (modules[l][0] != args->module_data && modules[l][1] != args->module_data &&
+              modules[l][2] != args->module_data && modules[l][3] != args->module_data))
         ++l;
       (this->*body)(args->region, l, i.microbatch, args->stream);
       return RC_OK;
     };
   }
 
-  rc_region* begin(rc_step* step, Kind kind, uint32_t l, uint32_t mb, rc_region* parent, rc_stream stream) {
+  rc_region* begin(rc_step* step, Kind kind, uint32_t l, uint32_t mb, rc_region* parent,
+                   rc_stream stream) {
     release({mb, l, kind}, stream);  // an instance of the forward, where a parent begins it anew
-    rc_region* r = host_.begin(*modules[l][kind],
-                               {.step = step, .parent = parent, .microbatch = mb, .stream = stream});
+    rc_region* r = host_.begin(
+        *modules[l][kind], {.step = step, .parent = parent, .microbatch = mb, .stream = stream});
     regions[{mb, l, kind}] = r;
     return r;
   }
@@ -119,8 +125,8 @@ class Model {
   }
 
   // Writes `slot` if it is wanted: every byte from `from` and a number.
-  void compute(rc_region* r, uint32_t slot, uint64_t bytes, const char* from, uint64_t from_bytes, int salt,
-               rc_stream stream) {
+  void compute(rc_region* r, uint32_t slot, uint64_t bytes, const char* from, uint64_t from_bytes,
+               int salt, rc_stream stream) {
     char* to = alloc(r, slot, bytes, stream);
     if (!to) {
       EXPECT_EQ(rc_region_wants(r, slot), RC_PASS);
@@ -155,13 +161,16 @@ class Model {
     rc_rng rng = rc_rng_init();
     expect(rc_region_rng(r, 2, &rng));
     note(r, rng.offset);
-    std::vector<char> choice(sizes_.choice, static_cast<char>(++choices_));  // another one at each call
+    std::vector<char> choice(sizes_.choice,
+                             static_cast<char>(++choices_));  // another one at each call
     Bytes value(sizes_.choice, choice.data());
     expect(rc_region_decide(r, 3, &value.spec, stream));
     if (FakeDevice* fake = device_of(host_)) (void)fake->synchronize(stream).ok();
     const char* x = view(r, 0, stream);
-    compute(r, 1, sizes_.hidden, x, sizes_.attention, static_cast<int>(rng.offset) + choice[0], stream);
-    compute(r, 2, sizes_.x, x, sizes_.attention, static_cast<int>(rng.offset) + choice[0] + 1, stream);
+    compute(r, 1, sizes_.hidden, x, sizes_.attention, static_cast<int>(rng.offset) + choice[0],
+            stream);
+    compute(r, 2, sizes_.x, x, sizes_.attention, static_cast<int>(rng.offset) + choice[0] + 1,
+            stream);
   }
   void layer(rc_region* r, uint32_t l, uint32_t mb, rc_stream stream) {
     rc_region* n = begin(nullptr, kNorm, l, mb, r, stream);
@@ -177,7 +186,8 @@ class Model {
     rc_region* m = begin(nullptr, kMlp, l, mb, r, stream);
     expect(save_link(m, 0, a, 2));
     mlp(m, l, mb, stream);
-    if (rc_region_wants(r, 1) == RC_OK) compute(r, 1, sizes_.x, view(m, 2, stream), sizes_.x, 5, stream);
+    if (rc_region_wants(r, 1) == RC_OK)
+      compute(r, 1, sizes_.x, view(m, 2, stream), sizes_.x, 5, stream);
     remember(r, kLayer, l, mb, stream);
     end(m, kMlp, l, mb, stream);
     expect(rc_region_discard(a, stream));
