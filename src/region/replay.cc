@@ -59,7 +59,8 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
                    r->def(i).name.c_str(), r->module->name.c_str(), r->module->layer));
       continue;
     }
-    // A slot on the way that is done is no longer read there: its own source brings the content back.
+    // A slot on the way that is done is no longer read there: its own source brings the content
+    // back.
     const SlotState* last = &s;
     for (const SlotState* from = &s.source->slots[s.source_slot]; from->done && from->source;) {
       last = from;
