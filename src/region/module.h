@@ -62,7 +62,6 @@ class Module {
   uint64_t regions = 0;    // live
   Region* live = nullptr;  // newest first
   ModuleCounts counts;
-  bool logged_mismatch = false;
 
  private:
   void make_plan(SitePlan* plan);
