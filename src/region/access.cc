@@ -2,6 +2,7 @@
 // draws.
 #include "src/region/call_log.h"
 #include "src/region/context.h"
+#include "src/region/with_host_memory.h"
 #include "src/storage/tensor.h"
 
 namespace rc {
@@ -124,8 +125,15 @@ Status region_restore(Locked&, Region* r, uint32_t slot, Stream stream, const rc
   return ok_status();
 }
 
-Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& value,
-                     Stream stream) {
+namespace {
+
+void make_room(Region* r) {
+  r->entry.make_room();
+  for (const Recorder& recorder : r->recorders)
+    if (JournalEntry* entry = entry_at(recorder)) entry->make_room();
+}
+
+Status decide(Region* r, uint32_t slot, const rc_tensor_spec& value, Stream stream) {
   RC_TRY(check_slot(r, slot));
   if (r->state != RC_REGION_OPEN && !r->replaying)
     return Status(RC_E_STATE, "region",
@@ -167,9 +175,9 @@ Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spe
                         .instance = (uint64_t{r->microbatch} << 32) | r->occurrence,
                         .slot = slot,
                         .incarnation = kDecisionIncarnation};
+  make_room(r);
   Block* block = nullptr;
-  RC_TRY(storage.allocate(key, meta.bytes(), stream, r->step ? r->step->serial : 0, lock.lock(),
-                          &block));
+  RC_TRY(storage.allocate(key, meta.bytes(), stream, r->step ? r->step->serial : 0, &block));
   Status copied = meta.bytes()
                       ? storage.device().copy(block->data, value.data, meta.bytes(), stream)
                       : ok_status();
@@ -191,8 +199,16 @@ Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spe
   keep(r->entry);
   if (CallLog* log = log_of(r))
     log->add(r, {.op = CallLog::kDecide, .slot = slot, .bytes = meta.bytes()});
-  if (Region* recorder = recording_ancestor(r)) keep(recorder->journal.at(r->recorder_entry));
+  for (const Recorder& recorder : r->recorders)
+    if (JournalEntry* entry = entry_at(recorder)) keep(*entry);
   return ok_status();
+}
+
+}  // namespace
+
+Status region_decide(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& value,
+                     Stream stream) {
+  return with_host_memory(lock, r, stream, [&] { return decide(r, slot, value, stream); });
 }
 
 Status region_rng(Locked& lock, Region* r, uint64_t blocks, rc_rng* out) {
@@ -213,12 +229,13 @@ Status region_rng(Locked& lock, Region* r, uint64_t blocks, rc_rng* out) {
     out->offset = r->entry.rng[r->rng_cursor++].offset;
     return ok_status();
   }
+  make_room(r);
   const RngRecord record = {context->rng_offset, blocks};
   context->rng_offset += blocks;
   out->offset = record.offset;
   r->entry.rng.push_back(record);
-  if (Region* recorder = recording_ancestor(r))
-    recorder->journal.at(r->recorder_entry).rng.push_back(record);
+  for (const Recorder& recorder : r->recorders)
+    if (JournalEntry* entry = entry_at(recorder)) entry->rng.push_back(record);
   return ok_status();
 }
 

@@ -11,11 +11,31 @@ Region* replaying_ancestor(Region* parent) {
   return parent;
 }
 
-// In the replay of a parent whose inside is recomputed: the forward had a region here, whose draws
-// and decisions are due.
-bool replays_inside(Region* parent) {
-  const Region* replaying = replaying_ancestor(parent);
-  return replaying && replaying->inside;
+// A region here takes part in the record of an ancestor, or reads one: it cannot pass.
+bool is_recorded(const Region* parent) {
+  for (const Region* p = parent; p; p = p->parent) {
+    if (p->records) return true;
+    if (p->replaying) return false;
+  }
+  return false;
+}
+
+// Every ancestor that may be replayed runs the host's code again, and with it this region: each
+// keeps what is drawn and decided here. Beyond an ancestor that is being replayed, forward recorded
+// it.
+void enter_journals(Region* r) {
+  for (Region* p = r->parent; p && !p->replaying; p = p->parent) {
+    if (!p->records || p->state == RC_REGION_CANCELLED) continue;
+    r->recorders.reserve(r->recorders.size() + 1);
+    p->journal.append().copy_from(r->entry, &r->context->storage);
+    r->recorders.push_back({p, p->id, p->journal.size() - 1});
+  }
+}
+
+void leave_journals(Region* r, Stream stream) {
+  for (const Recorder& recorder : r->recorders)
+    if (JournalEntry* entry = entry_at(recorder)) entry->clear(&r->context->storage, stream);
+  r->recorders.clear();
 }
 
 void link_lists(Region* r) {
@@ -46,6 +66,7 @@ void set_up_slots(Region* r, const SitePlan& plan, bool by_policy) {
   }
   for (int role = 0; role < 6; ++role)
     r->by_role[role] = by_policy ? plan.by_role[role] : SlotPlan();
+  r->named = by_policy ? plan.named : nullptr;
 }
 
 void find_journal_entry(Region* r) {
@@ -93,6 +114,7 @@ class Undo {
   Undo(Locked& lock, Region* r, Stream stream) : lock_(lock), region_(r), stream_(stream) {}
   ~Undo() {
     if (!region_) return;
+    leave_journals(region_, stream_);
     if (counted_)
       region_->module->take_back_occurrence(region_->step ? region_->step->serial : 0,
                                             region_->chunk, region_->microbatch);
@@ -113,12 +135,17 @@ class Undo {
 
 }  // namespace
 
-Region* recording_ancestor(const Region* r) {
+Region* recomputing_ancestor(const Region* r) {
   if (!r->transient) return nullptr;
   Region* parent = r->parent;
   while (parent && parent->transient) parent = parent->parent;
-  // A cancelled one has let go of its records, and is never replayed.
   return parent && parent->inside && parent->state != RC_REGION_CANCELLED ? parent : nullptr;
+}
+
+JournalEntry* entry_at(const Recorder& recorder) {
+  Region* r = recorder.region;
+  return r->id == recorder.id && r->state != RC_REGION_CANCELLED ? &r->journal.at(recorder.entry)
+                                                                 : nullptr;
 }
 
 Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
@@ -145,7 +172,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   const SitePlan& plan = module->plan(desc.chunk, desc.microbatch);
   if ((desc.flags & RC_REGION_MAY_PASS) && module->states.empty() &&
       !context->flag(RC_CONTEXT_PROFILE) && !transient && (plan.plain || !by_policy) &&
-      !replays_inside(parent)) {
+      !is_recorded(parent)) {
     ++context->counts.passed;
     *out = nullptr;
     return Status::note(RC_PASS);
@@ -158,6 +185,8 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->state = RC_REGION_OPEN;
   r->phase = in_replay ? RC_PHASE_REPLAY : outer;
   r->transient = transient;
+  r->by_policy = by_policy;
+  r->records = by_policy && !plan.plain;
   r->inside = by_policy && plan.inside;
   r->discards_output = module->discards_output;
   r->chunk = desc.chunk;
@@ -178,19 +207,11 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
     undo.occurrence();
   }
   r->entry.occurrence = r->occurrence;
+  enter_journals(r);
+  RC_TRY(capture_states(lock, r));
   if (transient && parent) {
     parent->dropped_children = true;
-    if (Region* recorder = recording_ancestor(r)) {
-      recorder->dropped_children = true;
-      recorder->journal.append().copy_from(r->entry, &context->storage);
-      r->recorder_entry = recorder->journal.size() - 1;
-    }
-  }
-  Status captured = capture_states(lock, r);
-  if (!captured.ok()) {
-    if (Region* recorder = recording_ancestor(r))
-      recorder->journal.remove_last(&context->storage, desc.stream);
-    return captured;
+    if (Region* ancestor = recomputing_ancestor(r)) ancestor->dropped_children = true;
   }
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
   undo.keep();

@@ -50,15 +50,18 @@ uint64_t digest_bytes(const void* data, uint64_t bytes) {
 }
 
 Status region_digest(Locked&, Region* r) {
-  JournalEntry* sink = nullptr;
-  if (Region* recorder = recording_ancestor(r)) sink = &recorder->journal.at(r->recorder_entry);
+  // An end that failed, as by a mismatch, may be tried again.
+  for (const Recorder& recorder : r->recorders)
+    if (JournalEntry* entry = entry_at(recorder)) entry->digests.clear();
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     SlotState& s = r->slots[i];
     if (!has_digest(r, s)) continue;
     RC_TRY(settle(r, s));
     s.digest = digest_slot(s);
     s.digested = true;
-    if (sink) sink->digests.push_back({.slot = i, .digest = s.digest, .bytes = s.meta.bytes()});
+    for (const Recorder& recorder : r->recorders)
+      if (JournalEntry* entry = entry_at(recorder))
+        entry->digests.push_back({.slot = i, .digest = s.digest, .bytes = s.meta.bytes()});
     if (!r->reading) continue;
     // Begun again by a parent's replay: compare with what forward's instance had.
     for (const DigestRecord& d : r->entry.digests)

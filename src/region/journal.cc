@@ -1,6 +1,8 @@
 // src/region/journal.cc: entries of draws and decisions.
 #include "src/region/journal.h"
 
+#include <algorithm>
+
 namespace rc {
 
 void JournalEntry::copy_from(const JournalEntry& other, Storage* storage) {
@@ -15,6 +17,13 @@ void JournalEntry::copy_from(const JournalEntry& other, Storage* storage) {
     storage->ref(d.block);
     storage->hold(d.block);
   }
+}
+
+void JournalEntry::make_room() {
+  constexpr size_t kFirst = 4;
+  if (rng.size() == rng.capacity()) rng.reserve(std::max(kFirst, 2 * rng.size()));
+  if (decisions.size() == decisions.capacity())
+    decisions.reserve(std::max(kFirst, 2 * decisions.size()));
 }
 
 void JournalEntry::clear(Storage* storage, Stream stream) {

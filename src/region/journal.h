@@ -1,8 +1,8 @@
 // src/region/journal.h: what a forward drew and decided, so that replay draws and decides the same.
 //
-// A region has one entry of its own. A region that recomputes its inside also keeps the entries of
-// the regions nested in it, in the order of their begin: its replay begins them anew, and each
-// finds its entry by (module, chunk, microbatch) from a cursor on, so that an extra evaluation or a
+// A region has one entry of its own. A region whose replay may run also keeps the entries of the
+// regions nested in it, in the order of their begin: its replay begins them anew, and each finds
+// its entry by (module, chunk, microbatch) from a cursor on, so that an extra evaluation or a
 // skipped branch does not shift the others.
 #pragma once
 
@@ -39,6 +39,8 @@ struct JournalEntry {
   std::vector<DigestRecord> digests;
 
   void copy_from(const JournalEntry& other, Storage* storage);
+  // Room for one more draw and one more decision, so that recording it cannot fail.
+  void make_room();
   void clear(Storage* storage, Stream stream);
   const DecisionRecord* decision(uint32_t slot) const;
 };
@@ -48,7 +50,6 @@ class Journal {
   JournalEntry& append();
   JournalEntry& at(size_t i) { return entries_[i]; }
   size_t size() const { return used_; }
-  void remove_last(Storage* storage, Stream stream) { entries_[--used_].clear(storage, stream); }
   void rewind() { cursor_ = 0; }
   // The next entry of this site from the cursor on; NULL if forward began none.
   JournalEntry* next(const Module* module, uint32_t chunk, uint32_t microbatch);

@@ -163,6 +163,107 @@ TEST_F(JournalTest, ABranchThatReplaySkipsDoesNotShiftTheOthers) {
   rc_region_release(r, nullptr);
 }
 
+// A rule that drops one named slot runs the host's code again as well, and with it what is nested.
+TEST_F(JournalTest, AParentThatRecomputesOneSlotHandsNestedDrawsAndDecisionsBack) {
+  host.rules({{.kind = "mlp", .slot = "h", .action = RC_ACTION_RECOMPUTE},
+              {.kind = "moe", .slot = "z", .action = RC_ACTION_RECOMPUTE}});
+  TestModule& inner = host.module("core_attn", 0, {decision("choice"), saved("p")});
+  uint64_t offsets[2][2][2] = {};  // [replay][outer, inner][draw]
+  char choices[2][4] = {};
+  int run = 0;
+  const auto body = [&](rc_region* r, TestModule* nested) {
+    rc_region* child = host.begin(*nested, {.parent = r, .flags = RC_REGION_MAY_PASS});
+    ASSERT_NE(child, nullptr);
+    for (uint64_t& offset : offsets[run][1])
+      EXPECT_EQ(draw(child, 3, &offset), RC_OK) << last_message();
+    char choice[4] = {1, 2, 3, static_cast<char>(run)};
+    EXPECT_EQ(decide(child, 0, choice), run == 0 ? RC_OK : RC_PASS) << last_message();
+    std::memcpy(choices[run], choice, 4);
+    EXPECT_EQ(rc_region_end(child, nullptr), RC_OK);
+    rc_region_release(child, nullptr);
+    for (uint64_t& offset : offsets[run][0])
+      EXPECT_EQ(draw(r, 2, &offset), RC_OK) << last_message();
+    if (run == 0) alloc(r, 1, 64);
+    alloc(r, 0, 64);
+  };
+  TestModule& middle = host.module("mlp", 0, {saved("h"), saved("kept")}, nullptr);
+  const auto outer_body = [&](rc_region* r) {
+    rc_region* child = host.begin(middle, {.parent = r});
+    body(child, &inner);
+    EXPECT_EQ(rc_region_end(child, nullptr), RC_OK);
+    if (run == 0) alloc(r, 0, 64);
+    return child;
+  };
+  middle.replay = [&](const rc_replay_args* args) {
+    body(args->region, &inner);
+    return RC_OK;
+  };
+  TestModule& outer = host.module("moe", 0, {saved("z")}, [&](const rc_replay_args* args) {
+    alloc(args->region, 0, 64);
+    rc_region* again = host.begin(middle, {.parent = args->region});
+    body(again, &inner);
+    EXPECT_EQ(rc_region_end(again, nullptr), RC_OK);
+    rc_region_release(again, nullptr);
+    return RC_OK;
+  });
+  rc_region* r = host.begin(outer);
+  rc_region* child = outer_body(r);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  uint64_t between;
+  rc_region* other = host.begin(inner);
+  EXPECT_EQ(draw(other, 1, &between), RC_OK);
+  rc_region_release(other, nullptr);
+  for (rc_region* again : {r, child}) {  // the outer's replay holds both levels, the inner's one
+    run = 1;
+    std::memset(offsets[1], 0, sizeof offsets[1]);
+    EXPECT_EQ(replay(again), RC_OK) << last_message();
+    EXPECT_EQ(std::memcmp(offsets[0], offsets[1], sizeof offsets[0]), 0);
+    EXPECT_EQ(std::memcmp(choices[0], choices[1], 4), 0);
+  }
+  EXPECT_EQ(middle.calls, 1);
+  rc_region_release(child, nullptr);
+  rc_region_release(r, nullptr);
+  EXPECT_EQ(host.live(), 0u);
+}
+
+TEST_F(JournalTest, ABeginThatFailsLeavesNoRecordBehind) {
+  host.rules({{.kind = "mlp", .slot = "h", .action = RC_ACTION_RECOMPUTE}});
+  rc_side_state side = rc_side_state_init();
+  bool refuse = true;
+  side.user_data = &refuse;
+  side.capture = [](void* data, rc_context*, rc_region*, void*, rc_stream, void** token) {
+    *token = nullptr;
+    return *static_cast<bool*>(data) ? static_cast<rc_status>(-1500) : RC_OK;
+  };
+  side.swap = [](void*, rc_context*, rc_region*, void*, rc_stream, void*, void** previous) {
+    *previous = nullptr;
+    return RC_OK;
+  };
+  TestModule& inner = host.module("core_attn", 0, {saved("p")}, nullptr, {.states = {&side}});
+  uint64_t first = 0, again = 0;
+  TestModule& outer = host.module("mlp", 0, {saved("h")}, [&](const rc_replay_args* args) {
+    rc_region* child = host.begin(inner, {.parent = args->region});
+    EXPECT_EQ(draw(child, 2, &again), RC_OK) << last_message();
+    EXPECT_EQ(rc_region_end(child, nullptr), RC_OK);
+    rc_region_release(child, nullptr);
+    alloc(args->region, 0, 64);
+    return RC_OK;
+  });
+  rc_region* r = host.begin(outer);
+  rc_region* failed = nullptr;
+  EXPECT_EQ(static_cast<int>(host.try_begin(inner, {.parent = r}, &failed)), -1500);
+  refuse = false;
+  rc_region* child = host.begin(inner, {.parent = r});
+  EXPECT_EQ(draw(child, 2, &first), RC_OK);
+  EXPECT_EQ(rc_region_end(child, nullptr), RC_OK);
+  rc_region_release(child, nullptr);
+  alloc(r, 0, 64);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  EXPECT_EQ(again, first);
+  rc_region_release(r, nullptr);
+}
+
 TEST_F(JournalTest, ARetryAfterAFailedReplayStartsAtTheFirstRecord) {
   host.full(RC_METHOD_UNIFORM, 1, 2);
   Model model(host, 2);

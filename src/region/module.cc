@@ -1,6 +1,8 @@
 // src/region/module.cc: plans per site, occurrence counts, and the end of a module.
 #include "src/region/module.h"
 
+#include <algorithm>
+
 #include "src/region/context.h"
 #include "src/region/kernel_module.h"
 #include "src/storage/tensor.h"
@@ -70,6 +72,39 @@ void Module::make_plan(SitePlan* plan) {
   for (int role = RC_ROLE_INPUT; role <= RC_ROLE_DECISION; ++role)
     plan->by_role[role] = ask({}, static_cast<rc_role>(role));
   plan->inside = plan->by_role[RC_ROLE_SAVED].action == RC_ACTION_RECOMPUTE;
+  plan->named = plan_by_name(*plan);
+  if (plan->named) plan->plain = false;
+}
+
+// Their rules count as alive where a region adds such a slot, not before.
+std::shared_ptr<const NamedPlans> Module::plan_by_name(const SitePlan& plan) const {
+  const Policy& policy = *context->policy;
+  const Site site = {
+      .kind = kind, .layer = layer, .chunk = plan.chunk, .microbatch = plan.microbatch};
+  auto named = std::make_shared<NamedPlans>();
+  named->epoch = plan.epoch;
+  for (const RuleSpec& rule : policy.spec().rules) {
+    const auto declared = [&](const SlotDef& def) { return def.name == rule.slot; };
+    if (rule.slot.empty() || std::any_of(slots.begin(), slots.end(), declared) ||
+        named->find(rule.slot, RC_ROLE_SAVED))
+      continue;
+    NamedPlans::Entry entry = {.slot = rule.slot, .by_role = {}};
+    bool differs = false;
+    for (int role = RC_ROLE_INPUT; role <= RC_ROLE_DECISION; ++role) {
+      const Decision d =
+          policy.decide(site, Slot{.name = rule.slot, .role = static_cast<rc_role>(role)});
+      entry.by_role[role] = {.action = d.action, .tier = d.tier, .rule = d.rule};
+      differs = differs || d.rule != plan.by_role[role].rule;
+    }
+    if (differs) named->entries.push_back(std::move(entry));
+  }
+  return named->entries.empty() ? nullptr : named;
+}
+
+const SlotPlan* NamedPlans::find(std::string_view slot, rc_role role) const {
+  for (const Entry& entry : entries)
+    if (entry.slot == slot) return &entry.by_role[role];
+  return nullptr;
 }
 
 uint32_t Module::next_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/region/slot.h"
@@ -13,12 +14,25 @@ class Context;
 class KernelModule;
 struct Region;
 
+// What the rules by slot name say of slots that a region may add while it runs.
+struct NamedPlans {
+  struct Entry {
+    std::string slot;
+    SlotPlan by_role[6];
+  };
+  uint64_t epoch = 0;  // of the context's policy
+  std::vector<Entry> entries;
+
+  const SlotPlan* find(std::string_view slot, rc_role role) const;
+};
+
 // What the policy says for one site.
 struct SitePlan {
   uint64_t epoch = 0;  // of the context's policy
   uint32_t chunk = 0, microbatch = 0;
-  std::vector<SlotPlan> slots;  // declared ones
-  SlotPlan by_role[6];          // for slots added while it runs
+  std::vector<SlotPlan> slots;              // declared ones
+  SlotPlan by_role[6];                      // for slots added while it runs
+  std::shared_ptr<const NamedPlans> named;  // before by_role; NULL if no rule names such a slot
   bool inside =
       false;          // the module's whole inside is recomputed: nested regions are dropped with it
   bool plain = true;  // everything is kept
@@ -65,6 +79,7 @@ class Module {
 
  private:
   void make_plan(SitePlan* plan);
+  std::shared_ptr<const NamedPlans> plan_by_name(const SitePlan& plan) const;
   struct Count {
     uint64_t step = 0;
     uint32_t chunk = 0, microbatch = 0, n = 0;

@@ -37,7 +37,7 @@ uint64_t drop(Locked& lock, Region* r, SlotState& s, Stream stream) {
   const uint64_t freed = before - stats.live_bytes;
   s.dropped = true;
   r->module->counts.dropped_bytes += freed;
-  if (Region* recorder = recording_ancestor(r))
+  if (Region* recorder = recomputing_ancestor(r))
     recorder->module->counts.nested_dropped_bytes += freed;
   stats.dropped_bytes = counted + freed;  // the storage has counted some of it itself
   return freed;
@@ -122,8 +122,10 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   r->added.clear();
   r->missing.clear();
   r->n_slots = r->handles = r->links = 0;
-  r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = r->inside =
-      false;
+  r->recorders.clear();
+  r->named.reset();
+  r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = false;
+  r->by_policy = r->records = r->inside = false;
   r->replays = 0;
   r->rng_cursor = 0;
   r->step = nullptr;

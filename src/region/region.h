@@ -20,6 +20,13 @@ namespace rc {
 class Context;
 class Locked;
 
+// Where the draws of a nested region are kept for the replay of an ancestor.
+struct Recorder {
+  Region* region = nullptr;
+  uint64_t id = 0;   // the ancestor may be gone, and its place taken
+  size_t entry = 0;  // in its journal
+};
+
 struct Region {
   uint64_t id = 0;  // generation in the process << 24 | index in the pool; 0 = in the pool
   Context* context = nullptr;
@@ -29,8 +36,10 @@ struct Region {
   rc_region_state state = RC_REGION_OPEN;
   rc_phase phase = RC_PHASE_FORWARD;
   bool transient =
-      false;            // a parent's replay begins it anew: its content never comes back by itself
-  bool inside = false;  // its nested regions are transient
+      false;  // a parent's replay begins it anew: its content never comes back by itself
+  bool by_policy = false;        // its slots follow the policy; without, all is kept
+  bool records = false;          // its replay may run: it keeps the draws of what is nested in it
+  bool inside = false;           // its nested regions are transient
   bool discards_output = false;  // by the policy it was begun under
   bool replaying = false;
   bool cancel_pending = false;
@@ -43,8 +52,9 @@ struct Region {
   Stream stream = nullptr;
   void* user_data = nullptr;
   void (*destroy)(void*) = nullptr;
-  size_t announced = 0;  // of Context::expect_deferred
-  SlotPlan by_role[6];   // for slots added while it runs
+  size_t announced = 0;                     // of Context::expect_deferred
+  SlotPlan by_role[6];                      // for slots added while it runs
+  std::shared_ptr<const NamedPlans> named;  // the same for those that a rule names
   std::deque<SlotState>
       slots;  // the first n_slots are in use; views point into them, so they never move
   uint32_t n_slots = 0;
@@ -54,9 +64,8 @@ struct Region {
   std::vector<void*> previous_tokens;  // during a replay: what stood in their places
   JournalEntry entry;                  // own draws and decisions
   size_t rng_cursor = 0;
-  Journal journal;  // of nested regions, if inside
-  size_t recorder_entry =
-      0;  // transient: index of its entry in the journal of recording_ancestor()
+  Journal journal;  // of nested regions, if records
+  std::vector<Recorder> recorders;
   std::thread::id replayer;
   Region *step_prev = nullptr, *step_next = nullptr;
   Region *module_prev = nullptr, *module_next = nullptr;
@@ -69,9 +78,10 @@ struct Region {
 };
 
 // begin.cc
-// The ancestor that keeps the draws of a transient region for its own replay; NULL if there is
-// none.
-Region* recording_ancestor(const Region* r);
+// The ancestor whose replay begins a transient region anew; NULL if there is none.
+Region* recomputing_ancestor(const Region* r);
+// The entry of a nested region in an ancestor's journal; NULL if the ancestor is gone or cancelled.
+JournalEntry* entry_at(const Recorder& recorder);
 Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out);
 // save.cc
 struct SaveItem {

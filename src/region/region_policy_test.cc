@@ -252,5 +252,33 @@ TEST_F(RegionPolicy, EvaluationNestsAndKeepsNothing) {
   EXPECT_EQ(host.stats().regions_live, 0u);
 }
 
+TEST_F(RegionPolicy, ARuleBySlotNameReachesSlotsAddedWhileItRuns) {
+  host.rules({{.kind = "mlp", .slot = "scores", .action = RC_ACTION_RECOMPUTE},
+              {.kind = "mlp", .slot = "never", .action = RC_ACTION_RECOMPUTE}});
+  TestModule& m = host.module("mlp", 0, {saved("declared")}, [](const rc_replay_args* args) {
+    EXPECT_EQ(args->n_missing, 1u);
+    alloc(args->region, 2, 4096);
+    return RC_OK;
+  });
+  rc_region* r = host.begin(m, {.flags = RC_REGION_MAY_PASS});
+  ASSERT_NE(r, nullptr);  // a rule may yet speak about a slot of it
+  uint32_t other = 0, scores = 0;
+  rc_slot_desc desc = saved("other");
+  ASSERT_EQ(rc_region_slot_add(r, &desc, &other), RC_OK);
+  desc = saved("scores");
+  ASSERT_EQ(rc_region_slot_add(r, &desc, &scores), RC_OK);
+  EXPECT_EQ(scores, 2u);
+  for (uint32_t s : {0u, other, scores}) alloc(r, s, 4096);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_EQ(host.live(), 2u * 4096);
+  EXPECT_EQ(missing(r), std::vector<uint32_t>{scores});
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  const std::string report = host.report();
+  rc_region_release(r, nullptr);
+  // The rule that found its slot is alive, the other is dead.
+  EXPECT_EQ(report.find("\"rule\": 0"), std::string::npos) << report;
+  EXPECT_NE(report.find("never"), std::string::npos) << report;
+}
+
 }  // namespace
 }  // namespace rc::testing

@@ -3,6 +3,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <functional>
+#include <memory>
+#include <utility>
 
 #include "src/region/testing_model.h"
 
@@ -277,6 +280,7 @@ TEST_F(RegionStorage, TheSystemSeesTheSameBytes) {
 struct Allocator {
   rc_context* context = nullptr;
   uint64_t bytes = 0, blocks = 0, calls = 0, refuse_above = UINT64_MAX;
+  std::function<void()> meanwhile;  // once, while the core waits for memory
   rc_allocator table() {
     rc_allocator a = rc_allocator_init();
     a.user_data = this;
@@ -284,6 +288,7 @@ struct Allocator {
       Allocator& self = *static_cast<Allocator*>(u);
       ++self.calls;
       self.look();
+      if (self.meanwhile) std::exchange(self.meanwhile, nullptr)();
       EXPECT_EQ(request->alignment, 256u);
       if (request->bytes > self.refuse_above) return static_cast<rc_status>(-1300);
       *pointer = std::aligned_alloc(256, (request->bytes + 255) / 256 * 256);
@@ -330,6 +335,86 @@ TEST_F(RegionStorage, AHostAllocatorIsCalledWithoutTheLockAndBalances) {
   }
   EXPECT_EQ(mine.blocks, 0u);
   EXPECT_EQ(mine.bytes, 0u);
+}
+
+struct AllocatorRaces : ::testing::Test {
+  Allocator mine;
+  rc_allocator table = mine.table();
+  std::unique_ptr<Host> host;
+  char content[64] = {1, 2, 3};
+  void SetUp() override {
+    rc_context_desc desc = rc_context_desc_init();
+    desc.allocator = &table;
+    host = std::make_unique<Host>(desc);
+    host->recompute({"mlp"});
+  }
+  void TearDown() override {
+    EXPECT_EQ(host->live(), 0u);
+    host.reset();
+    EXPECT_EQ(mine.blocks, 0u);
+    EXPECT_EQ(mine.bytes, 0u);
+  }
+};
+
+TEST_F(AllocatorRaces, ARegionCancelledWhileMemoryIsFetchedTakesNone) {
+  TestModule& m = host->module("mlp", 0, {saved("h"), in("x"), decision("d")});
+  const auto each = [&](const std::function<rc_status(rc_region*)>& operation) {
+    rc_region* r = host->begin(m);
+    mine.meanwhile = [&] { EXPECT_EQ(rc_region_cancel(r, nullptr), RC_OK); };
+    EXPECT_EQ(operation(r), RC_E_STATE);
+    EXPECT_EQ(mine.meanwhile, nullptr);
+    EXPECT_EQ(mine.blocks, 0u);
+    rc_region_release(r, nullptr);
+  };
+  each([](rc_region* r) { return try_alloc(r, 0, 4096); });
+  each([&](rc_region* r) { return save_bytes(r, 1, content, sizeof content); });
+  each([&](rc_region* r) {
+    return rc_region_decide(r, 2, Bytes(sizeof content, content).get(), nullptr);
+  });
+}
+
+TEST_F(AllocatorRaces, OfTwoThatFillASlotOneDoesAndTheOthersMemoryGoesBack) {
+  TestModule& m = host->module("mlp", 0, {saved("h"), in("x"), saved("g")});
+  rc_region* r = host->begin(m);
+  mine.meanwhile = [&] { alloc(r, 0, 4096); };
+  EXPECT_EQ(try_alloc(r, 0, 4096), RC_E_STATE);
+  EXPECT_EQ(mine.blocks, 1u);
+  // The item that needs no memory is as little taken as the one that came too late.
+  int deleted = 0;
+  rc_tensor* tensor = wrap(content, sizeof content, &deleted);
+  rc_save items[2] = {rc_save_init(), rc_save_init()};
+  Bytes view(sizeof content, content);
+  items[0].slot = 2;
+  items[0].tensor = tensor;
+  items[1].slot = 1;
+  items[1].view = &view.spec;
+  mine.meanwhile = [&] { EXPECT_EQ(save_bytes(r, 1, content, sizeof content), RC_OK); };
+  EXPECT_EQ(rc_region_save(r, items, 2, sizeof(rc_save), nullptr, nullptr), RC_E_STATE);
+  EXPECT_EQ(mine.blocks, 2u);
+  EXPECT_EQ(deleted, 0);
+  rc_tensor_release(tensor);
+  EXPECT_EQ(deleted, 1);
+  EXPECT_EQ(host->live(), 4096u + sizeof content);
+  rc_region_release(r, nullptr);
+}
+
+TEST_F(AllocatorRaces, ARefillThatTwoAskForHappensOnce) {
+  rc_status first = RC_OK, second = RC_OK;
+  TestModule& m = host->module("mlp", 0, {saved("h")}, [&](const rc_replay_args* args) {
+    mine.meanwhile = [&] { second = try_alloc(args->region, 0, 2 * kMiB); };
+    first = try_alloc(args->region, 0, 2 * kMiB);
+    return RC_OK;
+  });
+  rc_region* r = host->begin(m);
+  alloc(r, 0, 2 * kMiB);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_EQ(mine.blocks, 0u);
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  EXPECT_GE(second, 0);
+  EXPECT_EQ(first, RC_E_STATE);
+  EXPECT_EQ(mine.blocks, 1u);
+  EXPECT_EQ(host->live(), 2 * kMiB);
+  rc_region_release(r, nullptr);
 }
 
 TEST_F(RegionStorage, AHostAllocatorsRefusalReachesTheCallerAsItIs) {

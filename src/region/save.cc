@@ -2,6 +2,7 @@
 // the host's.
 #include "src/region/call_log.h"
 #include "src/region/context.h"
+#include "src/region/with_host_memory.h"
 #include "src/storage/tensor.h"
 
 namespace rc {
@@ -108,8 +109,8 @@ bool strides_are_positive(const TensorMeta& meta) {
   return true;
 }
 
-Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tensor_spec& view,
-                    Stream stream, Prepared* out) {
+Status prepare_copy(Region* r, const rc_save& save, const rc_tensor_spec& view, Stream stream,
+                    Prepared* out) {
   Storage& storage = r->context->storage;
   RC_TRY(TensorMeta::read(view, "view", &out->meta));
   if (!view.data && out->meta.bytes() > 0) return argument_error("view.data", "data is NULL");
@@ -129,21 +130,26 @@ Status prepare_copy(Locked& lock, Region* r, const rc_save& save, const rc_tenso
                         .instance = (uint64_t{r->microbatch} << 32) | r->occurrence,
                         .slot = save.slot,
                         .incarnation = kCopy + static_cast<uint32_t>(r->phase)};
-  RC_TRY(storage.allocate(key, out->meta.bytes(), stream, r->step ? r->step->serial : 0,
-                          lock.lock(), &out->block));
+  RC_TRY(
+      storage.allocate(key, out->meta.bytes(), stream, r->step ? r->step->serial : 0, &out->block));
   out->fresh = true;
-  if (!out->meta.contiguous()) {
-    gather_elements(out->meta, view.data, out->block->data);
+  return ok_status();
+}
+
+// Only where every item has its memory, so that nothing is copied twice.
+Status copy_view(Region* r, const rc_tensor_spec& view, Stream stream, Prepared* p) {
+  if (!p->meta.contiguous()) {
+    gather_elements(p->meta, view.data, p->block->data);
     rc_tensor_spec packed = view;
     packed.strides = nullptr;
-    return TensorMeta::read(packed, "view", &out->meta);
+    return TensorMeta::read(packed, "view", &p->meta);
   }
-  return out->meta.bytes()
-             ? storage.device().copy(out->block->data, view.data, out->meta.bytes(), stream)
+  return p->meta.bytes()
+             ? r->context->storage.device().copy(p->block->data, view.data, p->meta.bytes(), stream)
              : ok_status();
 }
 
-Status prepare(Locked& lock, Region* r, const SaveItem& item, Stream stream, Prepared* out) {
+Status prepare(Region* r, const SaveItem& item, Stream stream, Prepared* out) {
   const rc_save& save = item.save;
   const int given = (save.tensor != nullptr) + (save.view != nullptr) + (save.source != nullptr);
   if (given != 1)
@@ -161,7 +167,7 @@ Status prepare(Locked& lock, Region* r, const SaveItem& item, Stream stream, Pre
                   format("slot '%s' has content already", r->def(save.slot).name.c_str()));
   if (out->ignore) return ok_status();
   if (save.source) return prepare_source(r, save, out);
-  if (save.view) return prepare_copy(lock, r, save, item.view, stream, out);
+  if (save.view) return prepare_copy(r, save, item.view, stream, out);
   RC_TRY(TensorMeta::read(item.view, "tensor", &out->meta));
   RC_TRY(r->context->storage.add_foreign(out->meta.bytes()));
   try {
@@ -239,7 +245,9 @@ void commit(Locked& lock, Region* r, const SaveItem& item, Prepared& p, Stream s
 
 }  // namespace
 
-Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, Stream stream) {
+namespace {
+
+Status save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, Stream stream) {
   RC_TRY(needs_writable(r, "rc_region_save"));
   constexpr uint32_t kInline = 8;
   Prepared small[kInline];
@@ -248,7 +256,7 @@ Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, S
   Prepared* prepared = n > kInline ? large.data() : small;
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < n; ++i) {
-    Status status = prepare(lock, r, items[i], stream, &prepared[i]);
+    Status status = prepare(r, items[i], stream, &prepared[i]);
     const bool made = status.ok();
     for (uint32_t k = 0; status.ok() && k < i; ++k)
       if (items[k].save.slot == items[i].save.slot)
@@ -263,10 +271,37 @@ Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, S
     }
     bytes += prepared[i].meta.bytes();
   }
+  for (uint32_t i = 0; i < n; ++i) {
+    Status status =
+        prepared[i].fresh ? copy_view(r, items[i].view, stream, &prepared[i]) : ok_status();
+    if (status.ok()) continue;
+    for (uint32_t k = 0; k < n; ++k) undo(r, items[k], prepared[k], stream);
+    return std::move(status).inside(format("items[%u]", i));
+  }
   for (uint32_t i = 0; i < n; ++i) commit(lock, r, items[i], prepared[i], stream);
   lock.trace(RC_EVENT_SAVE, r, bytes, 0);
   return ok_status();
 }
+
+}  // namespace
+
+Status region_save(Locked& lock, Region* r, const SaveItem* items, uint32_t n, Stream stream) {
+  return with_host_memory(lock, r, stream, [&] { return save(lock, r, items, n, stream); });
+}
+
+namespace {
+
+SlotPlan plan_of_added(Region* r, const SlotDef& def) {
+  const SlotPlan* named = r->named ? r->named->find(def.name, def.role) : nullptr;
+  if (!named) return r->by_role[def.role];
+  Context* context = r->context;
+  if (r->named->epoch == context->epoch && named->rule >= 0)
+    ++context->rule_hits[static_cast<size_t>(named->rule)];
+  if (named->action != RC_ACTION_KEEP) r->module->counts.asked = true;
+  return *named;
+}
+
+}  // namespace
 
 Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
   if (r->state != RC_REGION_OPEN)
@@ -279,14 +314,16 @@ Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
   r->added.push_back(def);
   SlotState& s = r->slots[r->n_slots];
   s.role = def.role;
-  s.plan = r->by_role[def.role];
+  s.plan = plan_of_added(r, def);
   *slot = r->n_slots++;
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kSlotAdd});
   return ok_status();
 }
 
-Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
-                    Stream stream, rc_tensor_spec* out) {
+namespace {
+
+Status alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec, Stream stream,
+             rc_tensor_spec* out) {
   RC_TRY(needs_writable(r, "rc_region_alloc"));
   RC_TRY(check_slot(r, slot));
   Storage& storage = r->context->storage;
@@ -309,7 +346,7 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
               r->def(slot).name.c_str(), r->module->name.c_str(), r->module->layer,
               static_cast<unsigned long long>(s.block->bytes),
               static_cast<unsigned long long>(meta.bytes())));
-    RC_TRY(storage.refill(s.block, stream, lock.lock(), &moved));
+    RC_TRY(storage.refill(s.block, stream, &moved));
     s.holds = true;
     r->module->counts.regenerated_bytes += meta.bytes();
   } else {
@@ -318,8 +355,7 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
                           .slot = slot,
                           .incarnation = kOwnBlock + static_cast<uint32_t>(r->phase)};
     Block* block = nullptr;
-    RC_TRY(storage.allocate(key, meta.bytes(), stream, r->step ? r->step->serial : 0, lock.lock(),
-                            &block));
+    RC_TRY(storage.allocate(key, meta.bytes(), stream, r->step ? r->step->serial : 0, &block));
     if (s.content != SlotState::kEmpty) slot_clear(lock, r, s, stream);
     s.content = SlotState::kBlock;
     s.block = block;  // takes over the ref and the hold
@@ -336,6 +372,13 @@ Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec
     log->add(r, {.op = CallLog::kAlloc, .slot = slot, .bytes = s.meta.bytes()});
   lock.trace(RC_EVENT_ALLOC, r, s.meta.bytes(), 0);
   return moved ? Status::note(RC_MOVED) : ok_status();
+}
+
+}  // namespace
+
+Status region_alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
+                    Stream stream, rc_tensor_spec* out) {
+  return with_host_memory(lock, r, stream, [&] { return alloc(lock, r, slot, spec, stream, out); });
 }
 
 Status region_output(Region* r, uint32_t slot, rc_output_mode mode, const rc_tensor_spec& view) {

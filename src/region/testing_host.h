@@ -138,6 +138,25 @@ class Host {
     desc.flags = RC_POLICY_MOE_GROUPED_GEMM;  // moe_act needs it
     configure(desc);
   }
+  // explicit rules alone
+  struct Rule {
+    const char *kind, *slot;
+    rc_action action;
+  };
+  void rules(std::vector<Rule> list) {
+    std::vector<rc_policy_rule> lines;
+    for (const Rule& rule : list) {
+      lines.push_back(rc_policy_rule_init());
+      lines.back().kind = rule.kind;
+      lines.back().slot = rule.slot;
+      lines.back().action = rule.action;
+    }
+    rc_policy_desc desc = rc_policy_desc_init();
+    desc.rules = lines.data();
+    desc.n_rules = static_cast<uint32_t>(lines.size());
+    desc.rule_stride = sizeof(rc_policy_rule);
+    configure(desc);
+  }
   void full(rc_method method, uint32_t n, uint32_t layers) {
     rc_policy_desc desc = rc_policy_desc_init();
     desc.granularity = RC_GRANULARITY_FULL;

@@ -17,20 +17,16 @@ void StepRecording::begin_step() {
   index_.clear();
   entries_.clear();
   moves_.clear();
-  ambiguous_ = broken_ = false;
+  broken_ = false;
 }
 
 uint32_t StepRecording::use(const BlockKey& key, uint64_t bytes) try {
   if (broken_) return Arena::kNone;
   const auto [it, fresh] = index_.try_emplace(key, static_cast<uint32_t>(entries_.size()));
   if (fresh)
-    entries_.push_back({.key = key, .bytes = bytes, .begin = -1, .forgotten = false, .live = {}});
+    entries_.push_back({.key = key, .bytes = bytes, .begin = -1, .ambiguous = false, .live = {}});
   Entry& entry = entries_[it->second];
-  if (entry.bytes != bytes || entry.begin >= 0) {
-    // The key does not identify one block: leave it to dynamic memory.
-    entry.forgotten = true;
-    ambiguous_ = true;
-  }
+  if (entry.bytes != bytes || entry.begin >= 0) entry.ambiguous = true;
   entry.begin = static_cast<int64_t>(moves_.size());
   moves_.push_back({it->second, true});
   return it->second;
@@ -50,17 +46,13 @@ void StepRecording::release(uint32_t index) try {
   broken_ = true;
 }
 
-void StepRecording::forget(uint32_t index) {
-  if (index < entries_.size()) entries_[index].forgotten = true;
-}
-
 PackingProblem StepRecording::problem() const {
   PackingProblem problem;
   problem.buffers.reserve(entries_.size());
   for (const Entry& entry : entries_) {
     PackingBuffer buffer;
     buffer.alignment = kBlockAlignment;
-    if (!entry.forgotten && entry.begin < 0) {
+    if (!entry.ambiguous && entry.begin < 0) {
       buffer.size = entry.bytes;
       buffer.live = entry.live;
     }

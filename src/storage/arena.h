@@ -42,17 +42,15 @@ class StepRecording {
   // planned from it. A block comes into use (first time or refilled); returns its index.
   uint32_t use(const BlockKey& key, uint64_t bytes);
   void release(uint32_t index);  // dropped or freed
-  void forget(uint32_t index);   // outlives the step: not to be planned
   PackingProblem problem() const;
   bool broken() const { return broken_; }
-  bool ambiguous() const { return ambiguous_; }  // one key with two sizes or two lives at once
   size_t size() const { return entries_.size(); }
 
   struct Entry {
     BlockKey key;
     uint64_t bytes = 0;
-    int64_t begin = -1;  // of the open interval; -1 = not live
-    bool forgotten = false;
+    int64_t begin = -1;      // of the open interval; -1 = not live
+    bool ambiguous = false;  // two sizes, or two lives at once: left to dynamic memory
     std::vector<LiveInterval> live;
   };
   struct Move {
@@ -67,7 +65,6 @@ class StepRecording {
   std::vector<Entry> entries_;
   std::vector<Move> moves_;
   bool broken_ = false;
-  bool ambiguous_ = false;
 };
 
 struct ArenaPlan {

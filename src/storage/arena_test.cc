@@ -104,7 +104,8 @@ TEST_F(ArenaTest, AKeyWithTwoSizesOrTwoLivesIsLeftToDynamicMemory) {
   recording.release(recording.use(key(0), 100));
   recording.release(recording.use(key(0), 200));
   recording.release(recording.use(key(1), 300));
-  EXPECT_TRUE(recording.ambiguous());
+  EXPECT_TRUE(recording.entries()[0].ambiguous);
+  EXPECT_FALSE(recording.entries()[1].ambiguous);
   ASSERT_TRUE(arena.plan(recording));
   EXPECT_EQ(arena.size().bytes, 300u);
   arena.set_memory(memory);

@@ -99,17 +99,14 @@ Block* Storage::find(const void* pointer, uint64_t bytes) {
   return static_cast<const char*>(pointer) + bytes <= end ? block : nullptr;
 }
 
-Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock,
-                                 void** out) {
-  const bool host = device_->calls_host();
-  if (host) lock->unlock();
-  Status status = device_->allocate(bytes, stream, out);
-  if (host) lock->lock();
-  return status;
+Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, void** out) {
+  if (!device_->calls_host()) return device_->allocate(bytes, stream, out);
+  *out = host_memory_.take(bytes, stream);
+  return *out ? ok_status() : Status(RC_E_MEMORY, "", "memory of the host is to be fetched");
 }
 
 Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uint64_t step_serial,
-                         std::unique_lock<std::mutex>* lock, Block** out) {
+                         Block** out) {
   *out = nullptr;
   Block* block = new_block();
   if (Status charged = charge(bytes); !charged.ok()) {
@@ -119,10 +116,6 @@ Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uin
   block->bytes = bytes;
   block->key = key;
   const bool in_step = step_serial != 0 && step_serial == arena_step_;
-  if (in_step && recording_on_) {
-    block->step_serial = step_serial;
-    block->record = recording_.use(key, bytes);
-  }
   Status status;
   if (in_step && arena_.planned() && !stale_ && bytes > 0) {
     block->step_serial = step_serial;
@@ -133,14 +126,17 @@ Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uin
     for (Stream other : freed_streams_)
       if (status.ok()) status = wait_for(stream, other);
   } else if (bytes > 0) {
-    status = allocate_dynamic(bytes, stream, lock, &block->data);
+    status = allocate_dynamic(bytes, stream, &block->data);
   }
   if (!status.ok()) {
     if (block->place != Arena::kNone) arena_.give(block->place);
-    if (block->record != Arena::kNone) recording_.forget(block->record);
     stats_.live_bytes -= bytes;
     free_blocks_.push_back(block);
     return status;
+  }
+  if (in_step && recording_on_) {
+    block->step_serial = step_serial;
+    block->record = recording_.use(key, bytes);
   }
   if (block->place != Arena::kNone) device_->unpoison(block->data, bytes);
   block->state = Block::kLive;
@@ -152,8 +148,7 @@ Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uin
   return ok_status();
 }
 
-Status Storage::refill(Block* block, Stream stream, std::unique_lock<std::mutex>* lock,
-                       bool* moved) {
+Status Storage::refill(Block* block, Stream stream, bool* moved) {
   *moved = false;
   RC_TRY(charge(block->bytes));
   Status status = wait_for(stream, block->freed_on);
@@ -178,7 +173,7 @@ Status Storage::refill(Block* block, Stream stream, std::unique_lock<std::mutex>
     device_->unpoison(block->data, block->bytes);
   }
   if (status.ok() && !block->data && block->bytes > 0)
-    status = allocate_dynamic(block->bytes, stream, lock, &block->data);
+    status = allocate_dynamic(block->bytes, stream, &block->data);
   if (!status.ok()) {
     stats_.live_bytes -= block->bytes;
     return status;
@@ -303,7 +298,12 @@ void Storage::begin_step(uint64_t serial) {
 Status Storage::map_arena(Stream stream, std::unique_lock<std::mutex>* lock) {
   const uint64_t bytes = arena_.size().bytes;
   void* base = nullptr;
-  RC_TRY(allocate_dynamic(bytes, stream, lock, &base));
+  Status status = allocate_dynamic(bytes, stream, &base);
+  if (host_memory_.wanted()) {  // only this step can take or clear the arena meanwhile
+    RC_TRY(host_memory_.fetch(*device_, lock));
+    status = allocate_dynamic(bytes, stream, &base);
+  }
+  RC_TRY(std::move(status));
   device_->poison(base, bytes);
   arena_.set_memory(static_cast<char*>(base));
   freed_streams_.assign(1, stream);  // usable in the order of that stream

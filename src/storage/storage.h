@@ -15,6 +15,7 @@
 
 #include "src/device/device.h"
 #include "src/storage/arena.h"
+#include "src/storage/host_memory.h"
 
 namespace rc {
 
@@ -52,12 +53,13 @@ class Storage {
   Storage(std::unique_ptr<Device> device, bool use_arena);
   ~Storage();
 
-  // A live block with one ref and one hold. `lock` is released while host code allocates.
-  // step_serial 0 = dynamic.
+  // A live block with one ref and one hold. step_serial 0 = dynamic. Where memory is the host's to
+  // give, this and refill() fail with host_memory().wanted() until it was fetched.
   Status allocate(const BlockKey& key, uint64_t bytes, Stream stream, uint64_t step_serial,
-                  std::unique_lock<std::mutex>* lock, Block** out);
+                  Block** out);
   // DROPPED -> LIVE with one hold; *moved tells that the address changed.
-  Status refill(Block* block, Stream stream, std::unique_lock<std::mutex>* lock, bool* moved);
+  Status refill(Block* block, Stream stream, bool* moved);
+  HostMemory& host_memory() { return host_memory_; }
 
   void hold(Block* block) { ++block->holds; }
   void unhold(Block* block, Stream stream, bool refillable);
@@ -113,8 +115,7 @@ class Storage {
   void plan_arena(Stream stream, std::unique_lock<std::mutex>* lock);
   Status map_arena(Stream stream, std::unique_lock<std::mutex>* lock);
   void unmap_arena(Stream stream);
-  Status allocate_dynamic(uint64_t bytes, Stream stream, std::unique_lock<std::mutex>* lock,
-                          void** out);
+  Status allocate_dynamic(uint64_t bytes, Stream stream, void** out);
   void index_insert(Block* block);
   void index_erase(Block* block);
 
@@ -134,6 +135,7 @@ class Storage {
   std::vector<Block*> free_blocks_;
   std::vector<Block*> by_address_;  // sorted; blocks with an address
   std::vector<PendingFree> pending_frees_;
+  HostMemory host_memory_;
   StorageStats stats_;
 };
 

@@ -17,7 +17,7 @@ struct StorageTest : ::testing::Test {
   }
   Block* make(uint64_t bytes, uint32_t slot = 0, uint64_t step = 0) {
     Block* block = nullptr;
-    EXPECT_TRUE(storage.allocate(key(slot), bytes, nullptr, step, &lock, &block).ok());
+    EXPECT_TRUE(storage.allocate(key(slot), bytes, nullptr, step, &block).ok());
     return block;
   }
   void end(Block* block) {
@@ -57,7 +57,7 @@ TEST_F(StorageTest, ARefillKeepsTheAddressOfSmallAndOfParkedBlocks) {
     EXPECT_EQ(reinterpret_cast<uintptr_t>(before) % 256, 0u);
     storage.unhold(b, nullptr, true);
     bool moved = true;
-    EXPECT_TRUE(storage.refill(b, nullptr, &lock, &moved).ok());
+    EXPECT_TRUE(storage.refill(b, nullptr, &moved).ok());
     EXPECT_FALSE(moved) << bytes;
     EXPECT_EQ(b->data, before);
     EXPECT_EQ(live(), bytes);
@@ -78,7 +78,7 @@ TEST_F(StorageTest, AddressesAreFoundInsideLiveBlocksOnly) {
   storage.unhold(a, nullptr, true);
   EXPECT_EQ(storage.find(p, 10), nullptr);  // nothing to read there
   bool moved;
-  EXPECT_TRUE(storage.refill(a, nullptr, &lock, &moved).ok());
+  EXPECT_TRUE(storage.refill(a, nullptr, &moved).ok());
   EXPECT_EQ(storage.find(p, 10), a);
   end(a);
   end(b);
@@ -90,7 +90,7 @@ TEST_F(StorageTest, EmptyBlocksHaveNoAddress) {
   EXPECT_EQ(b->data, nullptr);
   storage.unhold(b, nullptr, true);
   bool moved = true;
-  EXPECT_TRUE(storage.refill(b, nullptr, &lock, &moved).ok());
+  EXPECT_TRUE(storage.refill(b, nullptr, &moved).ok());
   EXPECT_FALSE(moved);
   end(b);
 }
@@ -99,7 +99,7 @@ TEST_F(StorageTest, ABudgetRefusesBlocksRefillsAndForeignBytes) {
   storage.stats().cap_bytes = 1000;
   Block* b = make(600);
   Block* none = nullptr;
-  EXPECT_EQ(storage.allocate(key(1), 401, nullptr, 0, &lock, &none).code(), RC_E_BUDGET);
+  EXPECT_EQ(storage.allocate(key(1), 401, nullptr, 0, &none).code(), RC_E_BUDGET);
   EXPECT_EQ(none, nullptr);
   EXPECT_EQ(storage.add_foreign(401).code(), RC_E_BUDGET);
   EXPECT_TRUE(storage.add_foreign(400).ok());
@@ -107,10 +107,10 @@ TEST_F(StorageTest, ABudgetRefusesBlocksRefillsAndForeignBytes) {
   storage.unhold(b, nullptr, true);
   EXPECT_TRUE(storage.add_foreign(500).ok());
   bool moved;
-  EXPECT_EQ(storage.refill(b, nullptr, &lock, &moved).code(), RC_E_BUDGET);
+  EXPECT_EQ(storage.refill(b, nullptr, &moved).code(), RC_E_BUDGET);
   EXPECT_EQ(b->state, Block::kDropped);
   storage.remove_foreign(900);
-  EXPECT_TRUE(storage.refill(b, nullptr, &lock, &moved).ok());
+  EXPECT_TRUE(storage.refill(b, nullptr, &moved).ok());
   EXPECT_EQ(live(), 600u);
   EXPECT_EQ(storage.stats().peak_bytes, 1000u);
   end(b);
@@ -131,7 +131,7 @@ TEST_F(StorageTest, TheSecondStepGetsItsPlaces) {
     }
     end(b);
     bool moved = true;
-    EXPECT_TRUE(storage.refill(a, nullptr, &lock, &moved).ok());
+    EXPECT_TRUE(storage.refill(a, nullptr, &moved).ok());
     EXPECT_FALSE(moved);
     Block* dynamic = make(500, 2, 0);  // of no step
     EXPECT_EQ(dynamic->place, Arena::kNone);
@@ -167,16 +167,16 @@ TEST_F(StorageTest, AnAllocationThatFailsLeavesNothing) {
     fake->fail_allocate(1);
     Block* block = nullptr;
     small.begin_step(1);
-    EXPECT_EQ(small.allocate(key(0), 100, nullptr, 1, &lock, &block).code(), RC_E_MEMORY);
+    EXPECT_EQ(small.allocate(key(0), 100, nullptr, 1, &block).code(), RC_E_MEMORY);
     EXPECT_EQ(small.stats().live_bytes, 0u);
-    ASSERT_TRUE(small.allocate(key(1), 100, nullptr, 1, &lock, &block).ok());
+    ASSERT_TRUE(small.allocate(key(1), 100, nullptr, 1, &block).ok());
     small.unhold(block, nullptr, false);
     small.unref(block, nullptr);
     fake->fail_allocate(1);
     small.end_step(nullptr, &lock);
     // The arena as a whole could not be had: the next step is dynamic.
     small.begin_step(2);
-    ASSERT_TRUE(small.allocate(key(1), 100, nullptr, 2, &lock, &block).ok());
+    ASSERT_TRUE(small.allocate(key(1), 100, nullptr, 2, &block).ok());
     EXPECT_EQ(block->place, Arena::kNone);
     small.unhold(block, nullptr, false);
     small.unref(block, nullptr);
