@@ -1,10 +1,18 @@
 // kernels/cpu/kernels_bench.cc: every kernel beside memcpy of the same bytes, or beside the BLAS.
 //
-// Each row alternates the kernel with memcpy on as many threads, round by round, and reports the
-// median of the pair ratios: `of_memcpy` is the kernel's bandwidth over memcpy's, `of_stream` over
-// a streaming-store copy's, `spread` the interquartile range of of_memcpy, `of_cache` the kernel's
-// rate in memory over its own rate on 64 KiB, the limit of a kernel bound by arithmetic. `a_a` is
-// memcpy against itself. Argument: threads. Bytes are those that must move: inputs plus outputs.
+//   build/release/kernels/kernels_bench --benchmark_filter='norm|relu|dropout|lu|softmax'
+//
+// A row is a kernel, a dtype and a number of threads. Its rounds interleave, on as many threads:
+// memcpy, the kernel, the kernel on 64 KiB that stay in the second-level cache, a streaming-store
+// copy, memcpy again. Each copy moves as many bytes (read + written) as the kernel must: its inputs
+// once and its outputs once, 288 to 384 MiB. Printed are medians over the rounds:
+//   GB_s, memcpy_GB_s, cache_GB_s   bytes that must move, per second
+//   of_memcpy, of_stream, of_cache  the kernel's rate over the others', by round
+//   of_limit                        over memcpy for kernels that memory bounds; over the lower of
+//                                   memcpy and the rate in cache for those with more arithmetic
+//   spread, a_a                     interquartile range of of_limit; memcpy against itself
+// The label says whether of_limit reaches 0.9. One thread is timed by its processor time, which
+// leaves out what the scheduler of a shared machine gave to others; several by the wall clock.
 #include <benchmark/benchmark.h>
 #include <time.h>
 
@@ -98,11 +106,14 @@ void parallel_copy(ThreadPool& pool, char* to, const char* from, size_t bytes, b
   });
 }
 
+enum class Bound { memory, arithmetic };
+
 struct Op {
   const char* name;
   KernelDesc desc;
   int64_t cols;
   int in_parts;  // inputs per output element: 2 for gated kinds
+  Bound bound;
 };
 
 KernelDesc kind(KernelKind k, bool tanh = false, float p = 0) {
@@ -113,17 +124,18 @@ KernelDesc kind(KernelKind k, bool tanh = false, float p = 0) {
   return d;
 }
 
+// Dropout is bound by the 20 widening multiplications of a Philox counter, four elements' worth.
 const Op kOps[] = {
-    {"layernorm", kind(KernelKind::layernorm), 4096, 1},
-    {"rmsnorm", kind(KernelKind::rmsnorm), 4096, 1},
-    {"squared_relu", kind(KernelKind::squared_relu), 14336, 1},
-    {"dropout", kind(KernelKind::dropout, false, 0.1f), 4096, 1},
-    {"swiglu", kind(KernelKind::swiglu), 14336, 2},
-    {"gelu_erf", kind(KernelKind::gelu), 14336, 1},
-    {"gelu_tanh", kind(KernelKind::gelu, true), 14336, 1},
-    {"geglu_erf", kind(KernelKind::geglu), 14336, 2},
-    {"geglu_tanh", kind(KernelKind::geglu, true), 14336, 2},
-    {"softmax", kind(KernelKind::softmax), 4096, 1},
+    {"layernorm", kind(KernelKind::layernorm), 4096, 1, Bound::memory},
+    {"rmsnorm", kind(KernelKind::rmsnorm), 4096, 1, Bound::memory},
+    {"squared_relu", kind(KernelKind::squared_relu), 14336, 1, Bound::memory},
+    {"dropout", kind(KernelKind::dropout, false, 0.1f), 4096, 1, Bound::arithmetic},
+    {"swiglu", kind(KernelKind::swiglu), 14336, 2, Bound::arithmetic},
+    {"gelu_erf", kind(KernelKind::gelu), 14336, 1, Bound::arithmetic},
+    {"gelu_tanh", kind(KernelKind::gelu, true), 14336, 1, Bound::arithmetic},
+    {"geglu_erf", kind(KernelKind::geglu), 14336, 2, Bound::arithmetic},
+    {"geglu_tanh", kind(KernelKind::geglu, true), 14336, 2, Bound::arithmetic},
+    {"softmax", kind(KernelKind::softmax), 4096, 1, Bound::arithmetic},
 };
 
 Tensor matrix(void* data, DType t, int64_t rows, int64_t cols) {
@@ -138,83 +150,104 @@ Tensor matrix(void* data, DType t, int64_t rows, int64_t cols) {
   return m;
 }
 
-// One launch over `rows` rows; returns the bytes that moved.
-struct Launch {
-  Launch(const Op& op_in, DType t, int64_t rows_in, ThreadPool& pool_in)
-      : op(op_in), pool(pool_in), rows(rows_in) {
+// One kernel on `input_bytes` of input, whole rows, `place` bytes behind the start of the memory.
+class Launch {
+ public:
+  Launch(const Op& op, DType t, size_t input_bytes, size_t place) : op_(op) {
     memory().fill(t);
-    inputs.push_back(matrix(memory().in.data, t, rows, op.cols * op.in_parts));
-    outputs.push_back(matrix(memory().out.data, t, rows, op.cols));
-    const bool norm = op.desc.kind == KernelKind::layernorm || op.desc.kind == KernelKind::rmsnorm;
-    gamma.assign(static_cast<size_t>(op.cols), 1.0f);
-    Tensor g = matrix(gamma.data(), DType::f32, 1, op.cols);
+    const int64_t unit = dtype_bytes(t), row = op.cols * op.in_parts;
+    const int64_t rows = std::max<int64_t>(1, static_cast<int64_t>(input_bytes) / (row * unit));
+    inputs_.push_back(matrix(memory().in.data + place, t, rows, row));
+    outputs_.push_back(matrix(memory().out.data + place, t, rows, op.cols));
+    gamma_.assign(static_cast<size_t>(op.cols), 1.0f);
+    Tensor g = matrix(gamma_.data(), DType::f32, 1, op.cols);
     g.ndim = 1;
     g.shape[0] = op.cols;
     g.stride[0] = 1;
-    if (norm) params.push_back(g);
-    if (op.desc.kind == KernelKind::layernorm) params.push_back(g);
-    bytes = static_cast<size_t>(rows * op.cols * (op.in_parts + 1) * dtype_bytes(t));
+    const bool layer = op.desc.kind == KernelKind::layernorm;
+    params_.assign(layer ? 2 : op.desc.kind == KernelKind::rmsnorm ? 1 : 0, g);
+    bytes_ = static_cast<size_t>(rows * (row + op.cols) * unit);
   }
-  void operator()() const {
-    const Status s = run_kernel(op.desc, {inputs, params, outputs, {}}, {1, 2}, pool);
-    if (!s.ok()) std::abort();
+  void operator()(Parallel& parallel) const {
+    if (!run_kernel(op_.desc, {inputs_, params_, outputs_, {}}, {1, 2}, parallel).ok()) {
+      std::abort();
+    }
   }
-  const Op& op;
-  ThreadPool& pool;
-  int64_t rows;
-  std::vector<Tensor> inputs, params, outputs;
-  std::vector<float> gamma;
-  size_t bytes = 0;
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const Op& op_;
+  std::vector<Tensor> inputs_, params_, outputs_;
+  std::vector<float> gamma_;
+  size_t bytes_ = 0;
 };
 
-int64_t rows_for(const Op& op, DType t, size_t input_bytes) {
-  return std::max<int64_t>(
-      1, static_cast<int64_t>(input_bytes) / (op.cols * op.in_parts * dtype_bytes(t)));
-}
+// The same kernel in the caches of every thread, each with its own rows.
+class CachedLaunches {
+ public:
+  CachedLaunches(const Op& op, DType t, int threads) {
+    for (int i = 0; i < threads; ++i) launches_.emplace_back(op, t, 64 << 10, kPlace * i);
+  }
+  // Seconds that `bytes` would take at this rate.
+  double seconds_for(size_t bytes, ThreadPool& pool) const {
+    const double spent = seconds_of([&] {
+      pool.run(pool.width(), [&](int64_t i) {
+        SerialParallel alone;
+        for (int k = 0; k < kRepeats; ++k) launches_[static_cast<size_t>(i)](alone);
+      });
+    });
+    const size_t moved = launches_[0].bytes() * kRepeats * launches_.size();
+    return spent * static_cast<double>(bytes) / static_cast<double>(moved);
+  }
+
+ private:
+  static constexpr size_t kPlace = 8 << 20;
+  static constexpr int kRepeats = 100;  // half a millisecond at least, against 50 us for a wake-up
+  std::vector<Launch> launches_;
+};
 
 void bench_op(benchmark::State& state, const Op& op, DType t) {
   ThreadPool pool(static_cast<int>(state.range(0)));
   g_alone = pool.width() == 1;
-  const Launch big(op, t, rows_for(op, t, kBufferBytes), pool);
-  const size_t half = big.bytes / 2 < kBufferBytes ? big.bytes / 2 : kBufferBytes;
-  const double scale = static_cast<double>(big.bytes) / static_cast<double>(2 * half);
+  const Launch launch(op, t, kBufferBytes, 0);
+  const CachedLaunches cached(op, t, pool.width());
+  const size_t bytes = launch.bytes();
   const auto copy = [&](bool stream) {
-    return scale * seconds_of([&] {
-             parallel_copy(pool, memory().out.data, memory().in.data, half, stream);
-           });
+    return seconds_of(
+        [&] { parallel_copy(pool, memory().out.data, memory().in.data, bytes / 2, stream); });
   };
-  // The rate in cache, per byte.
-  ThreadPool one(1);
-  g_alone = true;
-  const Launch small(op, t, rows_for(op, t, 64 << 10), one);
-  std::vector<double> cached;
-  for (int i = 0; i < 9; ++i) {
-    cached.push_back(seconds_of([&] {
-                       for (int k = 0; k < 20; ++k) small();
-                     }) /
-                     20);
-  }
-  const double cache_rate = static_cast<double>(small.bytes) / quantile(cached, 0.5) * pool.width();
-  g_alone = pool.width() == 1;
-  big();
+  launch(pool);
   copy(false);
-  std::vector<double> of_memcpy, of_stream, a_a, rate, memcpy_rate;
+  std::vector<double> kernel, memcpy_, cache, of_memcpy, of_stream, of_cache, of_limit, a_a;
   for (auto _ : state) {
-    const double c1 = copy(false), k = seconds_of(big), c2 = copy(false), s = copy(true);
-    of_memcpy.push_back((c1 + c2) / 2 / k);
+    const double before = copy(false), k = seconds_of([&] { launch(pool); });
+    const double c = cached.seconds_for(bytes, pool), s = copy(true), after = copy(false);
+    const double m = (before + after) / 2;
+    kernel.push_back(k);
+    memcpy_.push_back(m);
+    cache.push_back(c);
+    of_memcpy.push_back(m / k);
     of_stream.push_back(s / k);
-    a_a.push_back(c1 / c2);
-    rate.push_back(static_cast<double>(big.bytes) / k);
-    memcpy_rate.push_back(static_cast<double>(big.bytes) / c1);
+    of_cache.push_back(c / k);
+    of_limit.push_back((op.bound == Bound::memory ? m : std::max(m, c)) / k);
+    a_a.push_back(before / after);
     state.SetIterationTime(k);
   }
+  const auto rate = [&](const std::vector<double>& seconds) {
+    return static_cast<double>(bytes) / quantile(seconds, 0.5) / 1e9;
+  };
+  const double reached = quantile(of_limit, 0.5);
+  state.counters["GB_s"] = rate(kernel);
+  state.counters["memcpy_GB_s"] = rate(memcpy_);
+  state.counters["cache_GB_s"] = rate(cache);
   state.counters["of_memcpy"] = quantile(of_memcpy, 0.5);
-  state.counters["spread"] = quantile(of_memcpy, 0.75) - quantile(of_memcpy, 0.25);
   state.counters["of_stream"] = quantile(of_stream, 0.5);
-  state.counters["of_cache"] = quantile(rate, 0.5) / cache_rate;
+  state.counters["of_cache"] = quantile(of_cache, 0.5);
+  state.counters["of_limit"] = reached;
+  state.counters["spread"] = quantile(of_limit, 0.75) - quantile(of_limit, 0.25);
   state.counters["a_a"] = quantile(a_a, 0.5);
-  state.counters["GB_s"] = quantile(rate, 0.5) / 1e9;
-  state.counters["memcpy_GB_s"] = quantile(memcpy_rate, 0.5) / 1e9;
+  const std::string limit = op.bound == Bound::memory ? "memory" : "memory or arithmetic";
+  state.SetLabel(limit + (reached >= 0.9 ? ": met" : ": missed"));
 }
 
 // The own GEMM beside one cblas_sgemm call on one thread; no BLAS, no ratio.

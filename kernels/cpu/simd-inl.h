@@ -147,16 +147,21 @@ struct BF16 {
     return hn::Add(hn::Add(bits, hn::Set(DU(), 0x7FFFu)), odd);
   }
 #if HWY_TARGET != HWY_SCALAR
+  // Both vectors rounded, in 16-bit lanes. Upper and lower halves apart, nearest even adds to the
+  // upper one bit 16 of lower + 0x7FFF + (upper & 1), which is bit 15 of the average below. a and b
+  // are results of arithmetic, so that a NaN is quiet; it is kept from wrapping by the signed
+  // saturation at 0x7FFF.
   static HWY_INLINE hn::Vec<DW> join(VF a, VF b) {
-    // The sum is a NaN if either is, and seldom else (inf - inf), where the long way is as right.
-    const bool plain = hn::AllFalse(DF(), hn::IsNaN(hn::Add(a, b)));
-    VU ra = round_number(hn::BitCast(DU(), a)), rb = round_number(hn::BitCast(DU(), b));
-    if (HWY_UNLIKELY(!plain)) {
-      ra = round(a);
-      rb = round(b);
-    }
-    const VU upper = hn::And(rb, hn::Set(DU(), 0xFFFF0000u));
-    return hn::BitCast(DW(), hn::Or(hn::ShiftRight<16>(ra), upper));
+    const DW dw;
+    const VU ua = hn::BitCast(DU(), a), ub = hn::BitCast(DU(), b);
+    const auto upper = hn::OddEven(hn::BitCast(dw, ub), hn::BitCast(dw, hn::ShiftRight<16>(ua)));
+    const auto lower = hn::OddEven(hn::BitCast(dw, hn::ShiftLeft<16>(ub)), hn::BitCast(dw, ua));
+    const auto odd = hn::OrAnd(hn::Set(dw, 0x7FFE), upper, hn::Set(dw, 1));
+    const auto carry = hn::ShiftRight<15>(hn::AverageRound(lower, odd));
+    const hn::RebindToSigned<DW> di;
+    const auto magnitude = hn::And(upper, hn::Set(dw, 0x7FFF));
+    const auto rounded = hn::SaturatedAdd(hn::BitCast(di, magnitude), hn::BitCast(di, carry));
+    return hn::OrAnd(hn::BitCast(dw, rounded), upper, hn::Set(dw, 0x8000));
   }
 #endif
 };
