@@ -1,7 +1,5 @@
 // src/_core/module.cc: the extension module `rcore._core`.
-#include "ref.h"
-
-#include "rcore/rcore.h"
+#include "frame.h"
 
 namespace rcpy {
 namespace {
@@ -13,6 +11,12 @@ PyObject* version(PyObject*, PyObject*) {
 
 PyMethodDef methods[] = {
     {"version", version, METH_NOARGS, "version() -> (major, minor, patch) of the loaded library"},
+    {"setup_torch", setup_torch, METH_O, "setup_torch(callables) -> whether tensors are read by the exchange capsule"},
+    {"run_region", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_region)), METH_FASTCALL,
+     "run_region(module, flags, extras, function, arguments, keywords) -> what the function returns"},
+    {"record", record, METH_O, "record(tensor) -> it, or in a replay what the forward had there"},
+    {"is_replaying", is_replaying, METH_NOARGS, "is_replaying() -> bool"},
+    {"collect", collect, METH_O, "collect(list or None) -> the former one; regions begun on this thread are appended"},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "rcore._core", nullptr, -1, methods,
@@ -22,5 +26,8 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "rcore._core", nullptr, -1, met
 }  // namespace rcpy
 
 PyMODINIT_FUNC PyInit__core(void) {
-  return PyModule_Create(&rcpy::definition);
+  PyObject* module = PyModule_Create(&rcpy::definition);
+  if (module && rcpy::make_names() && rcpy::make_core_types(module) && rcpy::make_frame_types(module)) return module;
+  Py_XDECREF(module);
+  return nullptr;
 }

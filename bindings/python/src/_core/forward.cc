@@ -1,0 +1,265 @@
+// src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that its graph saves.
+#include "frame.h"
+
+#include <algorithm>
+
+namespace rcpy {
+namespace {
+
+PyObject* object(void* o) {
+  return static_cast<PyObject*>(o);
+}
+
+// Counts memory that the graph would have kept: not parameters and inputs, and each block once.
+void count_saved(FrameBody& b, PyObject* tensor, const TensorHeader& header) {
+  DLTensor t;
+  if (header.ndim < 0 || !borrow_dltensor(tensor, &t)) return;
+  const void* data = static_cast<const char*>(t.data) + t.byte_offset;
+  if (std::find(b.counted.begin(), b.counted.end(), data) != b.counted.end()) return;
+  b.counted.push_back(data);
+  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
+  if (!leaf) PyErr_Clear();
+  if (leaf.get() != Py_True) b.saved_bytes += header.bytes;
+}
+
+PyObject* pack(PyObject* self, PyObject* tensor) {
+  Frame* frame = reinterpret_cast<Frame*>(self);
+  FrameBody& b = frame->b;
+  TensorHeader header{};
+  header.ndim = -2;
+  if (!read_header(tensor, &b.shapes, &header)) return nullptr;
+  if (b.flags & kMeasure) {
+    const Ref measure(PyObject_CallMethodObjArgs(b.extras, names.measure, tensor, nullptr));
+    if (!measure || PyList_Append(b.measures, measure.get()) < 0) {
+      Py_XDECREF(header.other);
+      return nullptr;
+    }
+  }
+  Holder* holder = new_holder(frame, b.holders.size());
+  if (!holder) {
+    Py_XDECREF(header.other);
+    return nullptr;
+  }
+  b.headers.push_back(header);
+  b.holders.push_back(holder);
+  if (b.flags & kByPolicy)
+    count_saved(b, tensor, header);
+  else
+    b.saved_bytes += header.bytes;
+  b.last_save_ns = now_ns();
+  return object(holder);
+}
+
+PyMethodDef pack_method = {"pack", pack, METH_O, nullptr};
+
+bool version_of(PyObject* tensor, int64_t* out) {
+  const Ref version(PyObject_GetAttr(tensor, names.version));
+  if (!version) {  // an inference tensor counts none
+    PyErr_Clear();
+    return false;
+  }
+  *out = PyLong_AsLongLong(version.get());
+  return true;
+}
+
+// The layer before in the same recompute unit, if it just ran.
+Frame* layer_before(Module* module) {
+  Frame* latest = module->context->latest_layer;
+  if (!latest || module->unit_layers < 2 || module->layer == module->first_layer) return nullptr;
+  const Module* before = latest->b.module;
+  return before->layer + 1 == module->layer && before->first_layer == module->first_layer ? latest : nullptr;
+}
+
+// True if `tensor` is an output of `before`: then a link is kept, and the tensor may go.
+bool link_input(Frame* before, PyObject* tensor, Input* input) {
+  if (!before) return false;
+  for (size_t i = 0; i < before->b.outputs.size(); ++i) {
+    PyObject* weak = before->b.outputs[i];
+    if (!weak) continue;
+    const Ref alive = call(weak);
+    if (alive.get() != tensor || !version_of(tensor, &input->version)) continue;
+    input->kind = Input::kLinked;
+    input->output = static_cast<uint32_t>(i);
+    input->object = Py_NewRef(object(before));
+    return true;
+  }
+  return false;
+}
+
+bool keep_input(Frame* before, PyObject* value, int* hooked, Input* input) {
+  if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type))) {
+    if (link_input(before, value, input)) return true;
+    if (*hooked < 0) {
+      const Ref top = call(torch_api.top_hooks, Py_True);
+      if (!top) return false;
+      *hooked = top.get() != Py_None;
+    }
+    if (*hooked) {  // an outer region, or an offloader, takes the input like any saved tensor
+      input->kind = Input::kSaved;
+      input->object = call(torch_api.make_saved_tensor, value, Py_False).release();
+      return input->object != nullptr;
+    }
+    if (version_of(value, &input->version)) input->kind = Input::kVersioned;
+  }
+  input->object = Py_NewRef(value);
+  return true;
+}
+
+bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* keywords) {
+  const Py_ssize_t n = PyTuple_Size(arguments), k = keywords ? PyDict_Size(keywords) : 0;
+  b.inputs.resize(static_cast<size_t>(n + k));
+  int hooked = -1;
+  for (Py_ssize_t i = 0; i < n; ++i)
+    if (!keep_input(before, PyTuple_GetItem(arguments, i), &hooked, &b.inputs[static_cast<size_t>(i)])) return false;
+  if (k == 0) return true;
+  b.names = PyTuple_New(k);
+  if (!b.names) return false;
+  PyObject *key, *value;
+  Py_ssize_t at = 0;
+  for (Py_ssize_t i = 0; PyDict_Next(keywords, &at, &key, &value); ++i) {
+    PyTuple_SetItem(b.names, i, Py_NewRef(key));
+    if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(n + i)])) return false;
+  }
+  return true;
+}
+
+// Remembers, without holding them, the tensors that the next layer of the unit may be called with.
+void remember_outputs(Frame* frame, PyObject* result) {
+  FrameBody& b = frame->b;
+  const auto add = [&](PyObject* value) {
+    PyObject* weak = nullptr;
+    if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type))) {
+      weak = PyWeakref_NewRef(value, nullptr);
+      if (!weak) PyErr_Clear();
+    }
+    b.outputs.push_back(weak);
+  };
+  if (PyTuple_Check(result))
+    for (Py_ssize_t i = 0; i < PyTuple_Size(result); ++i) add(PyTuple_GetItem(result, i));
+  else
+    add(result);
+  b.module->context->latest_layer = frame;
+}
+
+// The generator's state before the call. One copy serves all regions between two draws.
+bool keep_rng(FrameBody& b) {
+  static PyObject* latest = nullptr;
+  Ref state = call(torch_api.get_state);
+  if (!state) return false;
+  const void *a, *c;
+  uint64_t n, m;
+  if (latest && cpu_bytes(latest, &a, &n) && cpu_bytes(state.get(), &c, &m) && n == m && std::equal(
+          static_cast<const char*>(a), static_cast<const char*>(a) + n, static_cast<const char*>(c))) {
+    b.rng = Py_NewRef(latest);
+    return true;
+  }
+  Py_XDECREF(latest);
+  latest = Py_NewRef(state.get());
+  b.rng = state.release();
+  return true;
+}
+
+// What is rarely there: autocast, a mode that sets the default device, generators of devices.
+bool keep_environment(FrameBody& b, PyObject* arguments, PyObject* keywords) {
+  int needed = torch_api.has_accelerator ? 1 : call_bool(torch_api.is_any_autocast);
+  if (needed == 0) {
+    const Ref modes = call(torch_api.function_modes);
+    if (!modes) return false;
+    needed = PyLong_AsLong(modes.get()) != 0;
+  }
+  if (needed <= 0) return needed == 0;
+  const Ref preserve(PyBool_FromLong(b.flags & kPreserveRng));
+  b.environment =
+      call(torch_api.capture_environment, preserve.get(), arguments, keywords ? keywords : Py_None).release();
+  return b.environment != nullptr;
+}
+
+// True if a region that a policy made is running: what is inside it is recomputed with it, once.
+bool inside_policy_region(const Module* module) {
+  for (const Active& a : active())
+    if ((a.frame->b.flags & kByPolicy) && a.frame->b.module->context == module->context) return true;
+  return false;
+}
+
+PyObject* call_forward(FrameBody& b, PyObject* arguments, PyObject* keywords) {
+  if (b.extras == nullptr) return PyObject_Call(b.function, arguments, keywords);
+  return PyObject_CallMethodObjArgs(b.extras, names.forward, b.function, arguments, keywords ? keywords : Py_None,
+                                    nullptr);
+}
+
+Ref run_forward(Frame* frame, PyObject* arguments, PyObject* keywords) {
+  FrameBody& b = frame->b;
+  const Ref hook(PyCFunction_New(&pack_method, object(frame)));
+  static PyMethodDef unpack_method = {"unpack", unpack, METH_O, nullptr};
+  static PyObject* unpack_function = PyCFunction_New(&unpack_method, nullptr);
+  if (!hook || !unpack_function || !call(torch_api.push_hooks, hook.get(), unpack_function)) return Ref();
+  Ref result;
+  {
+    const Activate here(frame, nullptr);
+    result = Ref(call_forward(b, arguments, keywords));
+  }
+  b.tail_ns = now_ns() - b.last_save_ns;
+  if (result) {
+    if (!call(torch_api.pop_hooks)) result.clear();
+  } else {
+    const PendingError pending;
+    if (!call(torch_api.pop_hooks)) PyErr_Clear();
+  }
+  return result;
+}
+
+}  // namespace
+
+// run_region(module, flags, extras, function, arguments, keywords)
+PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
+  if (n != 6 || !Py_IS_TYPE(a[0], module_type) || !PyTuple_Check(a[4]) || !torch_api.ready) {
+    PyErr_SetString(PyExc_TypeError, "run_region(module, flags, extras, function, arguments, keywords)");
+    return nullptr;
+  }
+  Module* module = reinterpret_cast<Module*>(a[0]);
+  const uint32_t flags = static_cast<uint32_t>(PyLong_AsUnsignedLong(a[1]));
+  PyObject *function = a[3], *arguments = a[4];
+  PyObject* keywords = PyDict_Check(a[5]) && PyDict_Size(a[5]) > 0 ? a[5] : nullptr;
+  const int grad = call_bool(torch_api.is_grad_enabled);
+  if (grad < 0) return nullptr;
+  if (!grad) return PyObject_Call(function, arguments, keywords);
+  if (flags & kByPolicy) {
+    const bool inside = inside_policy_region(module);
+    if (inside) ++module->counters.nested;
+    if (inside || !module->recomputes) return PyObject_Call(function, arguments, keywords);
+  }
+
+  const Ref owner(object(new_frame()));
+  if (!owner) return nullptr;
+  Frame* frame = reinterpret_cast<Frame*>(owner.get());
+  FrameBody& b = frame->b;
+  b.module = reinterpret_cast<Module*>(Py_NewRef(object(module)));
+  b.flags = flags;
+  b.function = Py_NewRef(function);
+  if (a[2] != Py_None) b.extras = Py_NewRef(a[2]);
+  if ((flags & kMeasure) && !(b.measures = PyList_New(0))) return nullptr;
+  if (!region_open(module, frame, &b.region)) return nullptr;
+  Frame* before = flags & kByPolicy ? layer_before(module) : nullptr;
+  if (!keep_inputs(b, before, arguments, keywords)) return nullptr;
+  if ((flags & kPreserveRng) && !keep_rng(b)) return nullptr;
+  if (!keep_environment(b, arguments, keywords)) return nullptr;
+
+  Ref result = run_forward(frame, arguments, keywords);
+  if (!result) return nullptr;
+  b.completed = true;
+  b.counted = std::vector<const void*>();
+  if (torch_api.has_accelerator && b.environment) {
+    const Ref checked(PyObject_CallMethod(b.environment, "after_forward", nullptr));
+    if (!checked) return nullptr;
+  }
+  if (!b.replayed && !region_seal(b.region)) return nullptr;
+  Counters& counters = module->counters;
+  ++counters.regions;
+  counters.saved_tensors += b.holders.size();
+  counters.freed_bytes += b.saved_bytes;
+  if ((flags & kByPolicy) && module->unit_layers > 1) remember_outputs(frame, result.get());
+  collected(frame);
+  return result.release();
+}
+
+}  // namespace rcpy

@@ -1,0 +1,144 @@
+// src/_core/frame.h: what a region is to autograd: the call to repeat, what its graph saved, and the replays of it.
+//
+// The forward graph stores a Holder for every saved tensor; holders own their Frame, the Frame borrows its holders, so
+// a frame lives exactly as long as something in the graph may still ask for a value. A Run is one replay for one
+// backward pass; the frame owns it, it borrows the frame. What the replay's own graph saves is a Token that finds its
+// value in the Run: owning it would close the cycle value -> its node -> saved variable -> value.
+#pragma once
+
+#include "core.h"
+#include "torch_api.h"
+
+#include <vector>
+
+namespace rcpy {
+
+// How a region is to be run; rcore.torch has the same numbers.
+enum Flag : uint32_t {
+  kPreserveRng = 1,
+  kEarlyStop = 2,
+  kCheckHeaders = 4,
+  kMeasure = 8,   // extras.measure(tensor) is compared too
+  kByPolicy = 16,  // begun by apply(): inside another such region it is part of that one
+};
+
+struct Run;
+struct Token;
+
+struct Holder {
+  PyObject_HEAD
+  Frame* frame;
+  size_t index;
+};
+
+// One argument of the call.
+struct Input {
+  enum Kind : uint8_t {
+    kPlain,      // any object
+    kVersioned,  // a tensor that must not change until replay
+    kSaved,      // torch's SavedTensor, so that hooks around the region see it
+    kLinked      // an output of the layer before, in the same recompute unit: nobody holds it
+  };
+  Kind kind = kPlain;
+  uint32_t output = 0;    // kLinked
+  int64_t version = 0;    // kVersioned, kLinked
+  PyObject* object = nullptr;  // kLinked: the Frame of that layer
+};
+
+struct FrameBody {
+  Module* module = nullptr;
+  rc_region* region = nullptr;
+  bool replayed = false;   // the region is no longer EMPTY; another replay needs another one
+  bool completed = false;  // the forward has returned
+  uint32_t flags = 0;
+  PyObject *function = nullptr, *names = nullptr;  // names of the last inputs: keywords
+  PyObject *environment = nullptr, *extras = nullptr, *measures = nullptr, *rng = nullptr;
+  std::vector<Input> inputs;
+  std::vector<Holder*> holders;  // borrowed; NULL once dead
+  std::vector<TensorHeader> headers;
+  std::vector<int64_t> shapes;
+  std::vector<const void*> counted;  // memory that freed_bytes has counted
+  std::vector<PyObject*> outputs;    // weak references, in a unit of several layers
+  std::vector<PyObject*> records;    // tensors that record() copied, where the core cannot
+  uint32_t n_records = 0;
+  uint64_t saved_bytes = 0;
+  int64_t last_save_ns = 0, tail_ns = 0;
+  Run *runs = nullptr, *current = nullptr;
+};
+
+struct Frame {
+  PyObject_HEAD
+  FrameBody b;
+};
+
+struct RunBody {
+  Frame* frame = nullptr;
+  Run* next = nullptr;
+  long task = 0;
+  PyObject* group = nullptr;
+  bool shared = false;  // made by Region.replay(): values are handed out until released
+  bool done = false, may_stop = false, keep_outputs = false, too_many = false, tolerant = false, stopped = false;
+  unsigned long owner = 0;
+  size_t count = 0, live = 0;
+  uint32_t next_record = 0;
+  PyObject* base = nullptr;  // borrowed: the Python frame that the replay was called from
+  PyObject *mismatches = nullptr, *outputs = nullptr;
+  std::vector<PyObject*> values;
+  std::vector<Token*> tokens;
+};
+
+struct Run {
+  PyObject_HEAD
+  RunBody b;
+};
+
+struct Token {
+  PyObject_HEAD
+  Run* run;
+  size_t index;
+  PyObject* value;  // once the run has given its own away
+};
+
+constexpr long kNoTask = -1, kGroupTask = -2, kSharedTask = -3;
+
+extern PyTypeObject *frame_type, *holder_type, *run_type, *token_type;
+bool make_frame_types(PyObject* module);
+
+// frame.cc
+Frame* new_frame();
+Holder* new_holder(Frame* frame, size_t index);
+Run* new_run(Frame* frame);  // linked into the frame, which owns it
+Token* new_token(Run* run, size_t index);
+PyObject* run_take(Run* run, size_t index);  // the value, owned; NULL, without an error, where there is none
+void run_unlink(Frame* frame, Run* run);
+void drop_finished_runs(Frame* frame);
+int64_t now_ns();
+
+// active.cc: the regions whose function is running on this thread, outermost first.
+struct Active {
+  Frame* frame;
+  Run* run;  // NULL in forward
+};
+std::vector<Active>& active();
+class Activate {
+ public:
+  Activate(Frame* frame, Run* run) { active().push_back({frame, run}); }
+  ~Activate() { active().pop_back(); }
+  Activate(const Activate&) = delete;
+  Activate& operator=(const Activate&) = delete;
+};
+PyObject* record(PyObject* self, PyObject* tensor);
+PyObject* is_replaying(PyObject* self, PyObject* nothing);
+PyObject* collect(PyObject* self, PyObject* list);
+void collected(Frame* frame);
+
+// forward.cc
+PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);
+
+// replay.cc
+PyObject* unpack(PyObject* self, PyObject* holder);
+// Makes the values of a frame available to one backward pass; NULL with an error set.
+Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs);
+PyObject* raise_too_early(const char* what);
+
+}  // namespace rcpy

@@ -1,0 +1,418 @@
+// src/_core/replay.cc: the backward of a region: its function runs again, for the values that its graph asks for.
+#include "frame.h"
+
+#include <time.h>
+
+namespace rcpy {
+namespace {
+
+PyObject* object(void* o) {
+  return static_cast<PyObject*>(o);
+}
+
+// Below this nothing can have run after the last save but Python's own instructions: the shortest operator takes more.
+constexpr int64_t kNoOperatorNs = 1000;
+
+// True if stopping saves something: an exception costs more than the rest of a function that does nothing visible.
+bool stop_pays(Run* run) {
+  const FrameBody& b = run->b.frame->b;
+  if (!b.completed || b.environment || b.extras || b.tail_ns >= kNoOperatorNs) return true;
+  PyObject* here = object(PyEval_GetFrame());
+  if (!here || !run->b.base) return true;
+  if (here == run->b.base) return false;
+  const Ref silent = call(torch_api.is_tail_silent, here, run->b.base);
+  if (!silent) PyErr_Clear();
+  return silent.get() != Py_True;
+}
+
+bool note_mismatch(Run* run, size_t index, PyObject* saved, PyObject* recomputed) {
+  if (!run->b.mismatches && !(run->b.mismatches = PyList_New(0))) return false;
+  const Ref entry(Py_BuildValue("(nOO)", static_cast<Py_ssize_t>(index), saved, recomputed));
+  return entry && PyList_Append(run->b.mismatches, entry.get()) == 0;
+}
+
+// Compares a value with what the forward knew of it.
+bool check_value(Run* run, size_t index, PyObject* tensor) {
+  FrameBody& b = run->b.frame->b;
+  if (b.flags & kCheckHeaders) {
+    static thread_local std::vector<int64_t> shape;
+    shape.clear();
+    TensorHeader header;
+    if (!read_header(tensor, &shape, &header)) return false;
+    const TensorHeader& saved = b.headers[index];
+    const int64_t* saved_shape = b.shapes.data() + saved.shape_at;
+    const int same = same_header(saved, saved_shape, header, shape.data());
+    Py_XDECREF(header.other);
+    if (same < 0) return false;
+    if (!same) {
+      const Ref was = describe_header(saved, saved_shape), is = describe_tensor(tensor);
+      return was && is && note_mismatch(run, index, was.get(), is.get());
+    }
+  }
+  if (b.flags & kMeasure) {
+    const Ref measure(PyObject_CallMethodObjArgs(b.extras, names.measure, tensor, nullptr));
+    if (!measure || index >= static_cast<size_t>(PyList_Size(b.measures))) return static_cast<bool>(measure);
+    PyObject* saved = PyList_GetItem(b.measures, static_cast<Py_ssize_t>(index));
+    const int same = PyObject_RichCompareBool(saved, measure.get(), Py_EQ);
+    if (same < 0) return false;
+    if (!same) return note_mismatch(run, index, saved, measure.get());
+  }
+  return true;
+}
+
+// What the replay's graph keeps of a value that the run does not hold.
+PyObject* detached(PyObject* tensor) {
+  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
+  if (!leaf) return nullptr;
+  return leaf.get() == Py_True ? Py_NewRef(tensor) : PyObject_GetAttr(tensor, names.data);
+}
+
+PyObject* repack(PyObject* self, PyObject* tensor) {
+  Run* run = reinterpret_cast<Run*>(self);
+  RunBody& r = run->b;
+  if (!r.frame) return detached(tensor);
+  FrameBody& b = r.frame->b;
+  const size_t index = r.count++;
+  if (index >= r.values.size()) {
+    if (!b.completed)
+      r.tolerant = true;  // a backward inside the region: the forward had not saved all when it asked
+    else if (!(b.flags & kEarlyStop))
+      r.too_many = true;
+    return detached(tensor);
+  }
+  PyObject* kept = nullptr;
+  if (b.holders[index]) {
+    if (!check_value(run, index, tensor)) return nullptr;
+    if (!b.holders[index] || !r.frame) return detached(tensor);  // a check runs Python code
+    r.values[index] = Py_NewRef(tensor);
+    ++r.live;
+    kept = object(new_token(run, index));
+  } else {
+    kept = detached(tensor);
+  }
+  if (!kept) return nullptr;
+  if (r.count == r.values.size() && (b.flags & kEarlyStop) && !r.keep_outputs && stop_pays(run)) {
+    Py_DECREF(kept);
+    r.stopped = true;
+    PyErr_SetNone(torch_api.stop_error);
+    return nullptr;
+  }
+  return kept;
+}
+
+// For a backward through the graph that the replay itself has built.
+PyObject* reunpack(PyObject*, PyObject* kept) {
+  if (!Py_IS_TYPE(kept, token_type)) return Py_NewRef(kept);
+  const Token* token = reinterpret_cast<Token*>(kept);
+  PyObject* value = token->value ? token->value : token->run->b.values[token->index];
+  if (value) return Py_NewRef(value);
+  PyErr_SetString(torch_api.checkpoint_error, "rcore.torch: a tensor saved during a replay is gone");
+  return nullptr;
+}
+
+PyMethodDef repack_method = {"repack", repack, METH_O, nullptr};
+PyMethodDef reunpack_method = {"reunpack", reunpack, METH_O, nullptr};
+
+PyObject* raise_changed(size_t index, int64_t version, int64_t expected) {
+  return PyErr_Format(PyExc_RuntimeError,
+                      "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                      "input %zu of a checkpointed region is at version %lld; expected version %lld instead",
+                      index, static_cast<long long>(version), static_cast<long long>(expected));
+}
+
+// The output of the layer before, made again for the same backward pass.
+Ref linked_output(Frame* before, uint32_t output, long task, PyObject* group) {
+  Run* run = nullptr;
+  if (task != kNoTask)
+    for (Run* r = before->b.runs; r && !run; r = r->b.next)
+      if (r->b.task == task && r->b.group == group && r->b.outputs) run = r;
+  Ref owner;
+  if (!run) {
+    bool taken = false;
+    for (Run* r = before->b.runs; r; r = r->b.next) taken |= r->b.task == task && r->b.group == group;
+    run = start_run(before, taken ? kNoTask : task, taken ? nullptr : group, true);
+    if (!run) return Ref();
+    owner = Ref(object(run));
+  }
+  PyObject* outputs = run->b.outputs;
+  Ref value = PyTuple_Check(outputs) ? Ref::borrow(PyTuple_GetItem(outputs, output)) : Ref::borrow(outputs);
+  Py_CLEAR(run->b.outputs);
+  if (run->b.task == kNoTask) run_unlink(before, run);
+  return value;
+}
+
+bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywords) {
+  FrameBody& b = frame->b;
+  const size_t n = static_cast<size_t>(PyTuple_Size(arguments));
+  for (size_t i = 0; i < b.inputs.size(); ++i) {
+    const Input& input = b.inputs[i];
+    Ref value;
+    if (input.kind == Input::kSaved) {
+      value = Ref(PyObject_CallMethodObjArgs(input.object, names.unpack, nullptr));
+    } else if (input.kind == Input::kLinked) {
+      value = linked_output(reinterpret_cast<Frame*>(input.object), input.output, run->b.task, run->b.group);
+    } else {
+      value = Ref::borrow(input.object);
+      if (input.kind == Input::kVersioned) {
+        const Ref version(PyObject_GetAttr(input.object, names.version));
+        if (!version) return false;
+        const int64_t now = PyLong_AsLongLong(version.get());
+        if (now != input.version) return raise_changed(i, now, input.version) != nullptr;
+      }
+    }
+    if (!value) return false;
+    if (i < n) {
+      PyTuple_SetItem(arguments, static_cast<Py_ssize_t>(i), value.release());
+      continue;
+    }
+    if (!*keywords && !(*keywords = PyDict_New())) return false;
+    if (PyDict_SetItem(*keywords, PyTuple_GetItem(b.names, static_cast<Py_ssize_t>(i - n)), value.get()) < 0) return false;
+  }
+  return true;
+}
+
+// Sets the generator for the replay; `before` is what to put back.
+bool swap_rng(const FrameBody& b, Ref* before) {
+  if (!b.rng) return true;
+  *before = call(torch_api.get_state);
+  return *before && call(torch_api.set_state, b.rng);
+}
+
+Ref call_again(FrameBody& b, PyObject* arguments, PyObject* keywords) {
+  int rare = b.environment || b.extras;
+  if (!rare) rare = call_bool(torch_api.is_any_autocast);
+  if (rare < 0) return Ref();
+  if (!rare) return Ref(PyObject_Call(b.function, arguments, keywords));
+  return call(torch_api.replay_in_environment, b.environment ? b.environment : Py_None, b.extras ? b.extras : Py_None,
+              b.function, arguments, keywords ? keywords : Py_None);
+}
+
+bool run_again(Frame* frame, Run* run, PyObject* arguments, PyObject* keywords) {
+  const Ref hook(PyCFunction_New(&repack_method, object(run)));
+  static PyObject* unhook = PyCFunction_New(&reunpack_method, nullptr);
+  const int grad = call_bool(torch_api.is_grad_enabled);
+  if (!hook || !unhook || grad < 0 || !call(torch_api.push_hooks, hook.get(), unhook)) return false;
+  bool ok = grad == 1 || call(torch_api.set_grad_enabled, Py_True);
+  Ref result;
+  if (ok) {
+    const Activate here(frame, run);
+    run->b.base = object(PyEval_GetFrame());
+    result = call_again(frame->b, arguments, keywords);
+    run->b.base = nullptr;
+    ok = static_cast<bool>(result);
+    if (!ok && run->b.stopped && PyErr_ExceptionMatches(torch_api.stop_error)) {
+      PyErr_Clear();
+      ok = true;
+    }
+  }
+  if (run->b.keep_outputs) run->b.outputs = result.release();
+  const PendingError pending;
+  if (!call(torch_api.pop_hooks)) PyErr_Clear();
+  if (grad == 0 && !call(torch_api.set_grad_enabled, Py_False)) PyErr_Clear();
+  return ok;
+}
+
+bool replay_function(Frame* frame, Run* run) {
+  FrameBody& b = frame->b;
+  const size_t k = b.names ? static_cast<size_t>(PyTuple_Size(b.names)) : 0;
+  const Ref arguments(PyTuple_New(static_cast<Py_ssize_t>(b.inputs.size() - k)));
+  PyObject* keywords = nullptr;
+  if (!arguments) return false;
+  bool ok = gather_inputs(frame, run, arguments.get(), &keywords);
+  const Ref keep(keywords);
+  Ref before;
+  ok = ok && swap_rng(b, &before);
+  ok = ok && run_again(frame, run, arguments.get(), keywords);
+  if (before) {
+    const PendingError pending;
+    if (!call(torch_api.set_state, before.get())) PyErr_Clear();
+  }
+  return ok;
+}
+
+const char kTip[] =
+    "\n\nTip: pass `debug=True` to checkpoint(...), or use `with set_checkpoint_debug_enabled(True):`, to see the "
+    "operators of both runs; pass `determinism_check=\"verify\"` to compare values.\n";
+
+PyObject* raise_mismatches(Run* run, const FrameBody& b) {
+  Ref text(PyUnicode_FromString(""));
+  for (Py_ssize_t i = 0; i < PyList_Size(run->b.mismatches) && text; ++i) {
+    PyObject* entry = PyList_GetItem(run->b.mismatches, i);
+    const Ref line(PyUnicode_FromFormat("tensor at position %S:\nsaved metadata: %S\nrecomputed metadata: %S\n",
+                                        PyTuple_GetItem(entry, 0), PyTuple_GetItem(entry, 1), PyTuple_GetItem(entry, 2)));
+    if (line) text = Ref(PyUnicode_Concat(text.get(), line.get()));
+  }
+  if (!text) return nullptr;
+  return PyErr_Format(torch_api.checkpoint_error,
+                      "torch.utils.checkpoint: Recomputed values for the following tensors have different metadata than "
+                      "during the forward pass.\n%U(module '%U', kind '%U', layer %u)%s",
+                      text.get(), b.module->name, b.module->kind, b.module->layer, kTip);
+}
+
+// Did the replay make what the forward did? As torch asks it, and in its words.
+bool check_run(Frame* frame, Run* run) {
+  const FrameBody& b = frame->b;
+  const RunBody& r = run->b;
+  if (r.tolerant) return true;
+  if (r.too_many) {
+    PyErr_Format(torch_api.checkpoint_error,
+                 "torch.utils.checkpoint: trying to save more tensors during recomputation than during the original "
+                 "forward pass.%s",
+                 kTip);
+    return false;
+  }
+  if (r.count < r.values.size()) {
+    PyErr_Format(torch_api.checkpoint_error,
+                 "torch.utils.checkpoint: A different number of tensors was saved during the original forward and "
+                 "recomputation.\nNumber of tensors saved during forward: %zu\nNumber of tensors saved during "
+                 "recomputation: %zu.%s",
+                 r.values.size(), r.count, kTip);
+    return false;
+  }
+  if (r.mismatches) return raise_mismatches(run, b) != nullptr;
+  return true;
+}
+
+// Lets extras turn a CheckpointError into one that says more.
+void explain(const FrameBody& b, PyObject* mismatches) {
+  if (!b.extras || !PyErr_ExceptionMatches(torch_api.checkpoint_error)) return;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  const Ref better(PyObject_CallMethodObjArgs(b.extras, names.explain, value, object(b.module),
+                                              mismatches ? mismatches : Py_None, nullptr));
+  if (better && better.get() != Py_None) {
+    PyErr_SetObject(object(Py_TYPE(better.get())), better.get());
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return;
+  }
+  if (!better) PyErr_Clear();
+  PyErr_Restore(type, value, traceback);
+}
+
+// Replays through the core: the frame's own region the first time, one made for it each time after.
+bool replay_region(Frame* frame, Run* run) {
+  FrameBody& b = frame->b;
+  rc_region* region = b.region;
+  rc_region* another = nullptr;
+  if (!b.completed || b.replayed) {
+    if (!region_open(b.module, frame, &another)) return false;
+    region = another;
+    if (!region_seal(region)) {
+      rc_region_release(another, nullptr);
+      return false;
+    }
+  } else {
+    b.replayed = true;
+  }
+  b.current = run;
+  const int64_t begin = now_ns();
+  const rc_status status = rc_backward_replay(&region, 1, nullptr);
+  b.module->counters.replay_ns += static_cast<uint64_t>(now_ns() - begin);
+  {
+    const PendingError pending;
+    rc_region_release(another, nullptr);
+  }
+  if (status >= 0 && run->b.done) return true;
+  if (!another) b.replayed = false;
+  if (!PyErr_Occurred()) {
+    if (status < 0)
+      raise_status(status);
+    else
+      PyErr_SetString(torch_api.checkpoint_error, "rcore.torch: the core found nothing to replay");
+  }
+  return false;
+}
+
+bool wait_for(Run* run) {
+  if (run->b.done) return true;
+  if (run->b.owner == PyThread_get_thread_ident()) return true;
+  while (!run->b.done && run->b.frame) {  // another thread of the engine replays it
+    Py_BEGIN_ALLOW_THREADS
+    const timespec nap = {0, 20000};
+    nanosleep(&nap, nullptr);
+    Py_END_ALLOW_THREADS
+  }
+  return true;
+}
+
+PyObject* raise_taken(bool group) {
+  return PyErr_Format(torch_api.checkpoint_error,
+                      "torch.utils.checkpoint: Unpack is being triggered for a tensor that was already unpacked once. "
+                      "%sIf you are calling ctx.saved_tensors in backward, make sure to do so only once. Otherwise "
+                      "please open an issue with details on your use case.",
+                      group ? "Performing two backward calls that overlap (i.e. require the same saved activation in "
+                              "order to compute gradients) is not allowed while under the "
+                              "torch.utils.checkpoint.GraphExecGroup context. "
+                            : "");
+}
+
+}  // namespace
+
+PyObject* raise_too_early(const char* what) {
+  return PyErr_Format(torch_api.error, "rcore.torch: %s while the region's forward is still running", what);
+}
+
+rc_status frame_replay(const rc_replay_args* args) {
+  Frame* frame = static_cast<Frame*>(args->region_data);
+  Run* run = frame->b.current;
+  if (!replay_function(frame, run) || !check_run(frame, run)) return RC_E_HOST;
+  run->b.done = true;
+  return region_refilled(args->region);
+}
+
+Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs) {
+  drop_finished_runs(frame);
+  const Ref keep_frame = Ref::borrow(object(frame));
+  const Ref owner = Ref::borrow(object(new_run(frame)));
+  if (!owner) return nullptr;
+  Run* run = reinterpret_cast<Run*>(owner.get());
+  run->b.task = task;
+  run->b.group = Py_XNewRef(group);
+  run->b.keep_outputs = keep_outputs;
+  run->b.shared = task == kSharedTask;
+  run->b.owner = PyThread_get_thread_ident();
+  if (!replay_region(frame, run)) {
+    explain(frame->b, run->b.mismatches);
+    const PendingError pending;
+    run_unlink(frame, run);
+    return nullptr;
+  }
+  Counters& counters = frame->b.module->counters;
+  ++counters.replays;
+  counters.regenerated_bytes += frame->b.saved_bytes;
+  return reinterpret_cast<Run*>(Py_NewRef(owner.get()));
+}
+
+PyObject* unpack(PyObject*, PyObject* kept) {
+  Holder* holder = reinterpret_cast<Holder*>(kept);
+  Frame* frame = holder->frame;
+  const Ref id = call(torch_api.graph_task_id);
+  if (!id) return nullptr;
+  long task = PyLong_AsLong(id.get());
+  const Ref exec_group = call(torch_api.graph_exec_group);
+  if (!exec_group) return nullptr;
+  PyObject* group = exec_group.get() == Py_None ? nullptr : exec_group.get();
+  if (group) task = kGroupTask;
+
+  Ref owner;
+  for (Run* run = frame->b.runs; run; run = run->b.next) {
+    const bool ready = run->b.shared && run->b.done && holder->index < run->b.values.size() && run->b.values[holder->index];
+    if (ready) return Py_NewRef(run->b.values[holder->index]);
+    if (task != kNoTask && !run->b.shared && run->b.task == task && run->b.group == group) owner = Ref::borrow(object(run));
+  }
+  const Ref keep_frame = Ref::borrow(object(frame)), keep_holder = Ref::borrow(kept);
+  if (owner)
+    wait_for(reinterpret_cast<Run*>(owner.get()));
+  else
+    owner = Ref(object(start_run(frame, task, group, false)));
+  if (!owner) return nullptr;
+  Run* run = reinterpret_cast<Run*>(owner.get());
+  PyObject* value = holder->index < run->b.values.size() ? run_take(run, holder->index) : nullptr;
+  if (task == kNoTask && run->b.frame) run_unlink(frame, run);
+  return value ? value : raise_taken(group != nullptr);
+}
+
+}  // namespace rcpy

@@ -1,0 +1,17 @@
+# rcore/torch/__init__.py: the PyTorch binding.
+"""rcore for PyTorch: a drop-in checkpoint, and recompute policies applied to models."""
+from __future__ import annotations
+
+from torch.utils.checkpoint import CheckpointPolicy, GraphExecGroup, create_selective_checkpoint_contexts
+
+from rcore.torch.checkpointing import (checkpoint, checkpoint_sequential, set_checkpoint_debug_enabled,
+                                       set_checkpoint_early_stop, set_verify)
+from rcore.torch.engine import stats
+from rcore.torch.errors import CheckpointError, Error, UnusedRuleWarning
+from rcore.torch.regions import collect_regions, is_replaying, record
+
+__all__ = [
+    "CheckpointError", "CheckpointPolicy", "Error", "GraphExecGroup", "UnusedRuleWarning", "checkpoint",
+    "checkpoint_sequential", "collect_regions", "create_selective_checkpoint_contexts", "is_replaying", "record",
+    "set_checkpoint_debug_enabled", "set_checkpoint_early_stop", "set_verify", "stats",
+]

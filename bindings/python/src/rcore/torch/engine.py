@@ -1,0 +1,97 @@
+# rcore/torch/engine.py: hands torch's functions to the extension, and keeps the context of regions marked by hand.
+"""The extension's hot path, set up for the torch of this process."""
+from __future__ import annotations
+
+import enum
+
+import torch
+from torch._C import _autograd
+
+from rcore import _core
+from rcore.torch import environment, errors, tail
+
+__all__ = ["Flag", "checkpoint_module", "exchange_capsule", "stats"]
+
+
+class Flag(enum.IntFlag):
+    """How a region is to be run; the numbers of ``src/_core/frame.h``."""
+
+    PRESERVE_RNG = 1
+    EARLY_STOP = 2
+    CHECK_HEADERS = 4
+    MEASURE = 8
+    BY_POLICY = 16
+
+
+class _SavedInput(torch.autograd.Function):
+    """Keeps one tensor as a saved tensor, for a torch whose SavedTensor cannot be made by hand."""
+
+    @staticmethod
+    def forward(ctx, anchor, tensor):
+        ctx.save_for_backward(tensor)
+        return anchor.new_empty(0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise AssertionError("never differentiated")
+
+
+class _HeldInput:
+    """The interface of torch's SavedTensor over the former."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._node = _SavedInput.apply(torch.empty(0, requires_grad=True), tensor)
+
+    def unpack(self) -> torch.Tensor:
+        return self._node.grad_fn.saved_tensors[0]
+
+
+def _make_saved_tensor(tensor: torch.Tensor, is_output: bool) -> _HeldInput:
+    return _HeldInput(tensor)
+
+
+def _setup() -> bool:
+    # Older releases had the address as a plain number; those are read through attributes.
+    api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    generator = torch.default_generator
+    return _core.setup_torch({
+        "is_grad_enabled": torch.is_grad_enabled,
+        "set_grad_enabled": torch._C._set_grad_enabled,
+        "push_hooks": _autograd._push_saved_tensors_default_hooks,
+        "pop_hooks": _autograd._pop_saved_tensors_default_hooks,
+        "top_hooks": _autograd._top_saved_tensors_default_hooks,
+        "graph_task_id": torch._C._current_graph_task_id,
+        "graph_exec_group": getattr(torch._C, "_get_graph_exec_group", lambda: None),
+        "make_saved_tensor": getattr(_autograd, "_make_saved_tensor", _make_saved_tensor),
+        "is_any_autocast": torch._C._is_any_autocast_enabled,
+        "function_modes": torch._C._len_torch_function_stack,
+        "get_state": generator.get_state,
+        "set_state": generator.set_state,
+        "capture_environment": environment.capture_environment,
+        "replay_in_environment": environment.replay_in_environment,
+        "is_tail_silent": tail.is_tail_silent,
+        "StopReplay": errors.StopReplay,
+        "CheckpointError": errors.CheckpointError,
+        "Error": errors.Error,
+        "SavedTensor": _autograd.SavedTensor,
+        "TensorBase": torch._C.TensorBase,
+        "has_accelerator": environment.has_accelerator(),
+        "dlpack_exchange_api": api if type(api).__name__ == "PyCapsule" else None,
+    })
+
+
+#: Whether tensors' headers are read through torch's exchange capsule.
+exchange_capsule: bool = _setup()
+
+_POLICY = _core.make_policy(
+    '{"rcore_policy": 1, "kinds": ["checkpoint"], "rules": [{"kind": "checkpoint", "action": "recompute"}]}')
+_CONTEXT = _core.make_context()
+_CONTEXT.configure(_POLICY)
+
+#: What ``checkpoint`` runs under: one kind, always recomputed.
+checkpoint_module = _core.make_module(_CONTEXT, _POLICY, "checkpoint", "checkpoint", 0)
+
+
+def stats() -> dict[str, int]:
+    """The core's counters for regions marked by hand with ``checkpoint``."""
+    return _CONTEXT.stats()
