@@ -39,9 +39,12 @@ struct PlanItem {
   // Rows (tokens) between which the item may be cut; every byte count and cost of a cut part is
   // proportional to its rows (costs rounded up). 1: cannot be cut.
   int64_t rows = 1;
-  bool cut_offload = false;    // one part kept, the other offloaded
-  bool cut_recompute = false;  // one part kept, the other recomputed: row-local kernels only, since
-                               // half a GEMM has other bits
+  // One part kept, the other offloaded: used where every offload is free inside the window (then
+  // memory and link are one capacity); where any costs, whole tensors move.
+  bool cut_offload = false;
+  // One part kept, the other recomputed: row-local kernels only (half a GEMM has other bits). One
+  // tensor of a plan.
+  bool cut_recompute = false;
 };
 
 // Layers of one class have the same items. Their order within the chunk is that of backward's
@@ -112,6 +115,15 @@ struct ChainStep {
   int32_t layer = 0;
 };
 
+// A capacity that takes part in the proof of a lower bound: device memory while one layer of one
+// state is in one moment of its backward, the link's, or the host's in one state.
+struct PlanBoundRow {
+  enum Kind : uint8_t { kMemory, kMemoryAndLink, kLink, kHost };
+  Kind kind = kMemory;
+  int32_t state = 0, layer = 0, moment = 0;
+  int64_t price = 0;  // Lagrange multiplier in 2^-20 picoseconds per byte; prunes, proves nothing
+};
+
 // What the checker verifies (src/plan/check.h).
 struct PlanCertificate {
   int64_t objective = 0;                         // cost of the plan per microbatch
@@ -122,8 +134,8 @@ struct PlanCertificate {
   std::vector<int64_t> kept;                     // [chunk]: bytes held per microbatch
   int64_t link = 0;                              // bytes offloaded per microbatch
   int64_t host = 0;                              // host bytes at the fullest state
-  // How the bound was proven: cost + (row . use) over these constraints; see src/plan/check.h.
-  std::vector<int64_t> multipliers;
+  std::vector<PlanBoundRow> proof;  // what the lower bound was proven from; empty: the sum of the
+                                    // cheapest choices
   uint64_t nodes = 0;
   double seconds = 0;
 };
@@ -140,7 +152,8 @@ struct StagePlan {
   std::vector<std::vector<std::vector<uint8_t>>> choice;
   std::vector<PlanCut> cuts;     // at most two
   std::vector<ChainStep> chain;  // not empty: the chain regime; choices hold for kForwardAll
-  int64_t minimum_budget = 0;    // the least budget that has a plan; for kInfeasible
+  int64_t minimum_budget = 0;    // for kInfeasible: the least budget that has a plan; -1: none has,
+                                 // the link or the host lacks room
   PlanCertificate certificate;
 };
 

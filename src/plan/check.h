@@ -1,0 +1,29 @@
+// src/plan/check.h: verifies a plan and its certificate without the solver: shares problem.h only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "src/plan/problem.h"
+
+namespace rc {
+
+struct PlanCheck {
+  bool fits = false;          // well formed, within every capacity, certificate figures exact
+  bool bound_proven = false;  // no plan costs less than certificate.lower_bound
+  std::string finding;        // one line: the first thing that is wrong or was not proven
+};
+
+// Recomputes cost, peaks, link and host use of a solved plan layer by layer; then proves the lower
+// bound by enumeration: partial plans under the certificate's rows, one tensor after another, less
+// those that others dominate and those whose Lagrangian bound reaches the claim. None may be left
+// at the end. Gives up (bound_proven false) above `partial_plans` at once.
+PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan,
+                     size_t partial_plans = 4'000'000);
+
+// The second half alone: no plan costs less than `claim`.
+bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
+                 std::string* finding);
+
+}  // namespace rc

@@ -1,0 +1,168 @@
+// src/plan/knapsack.cc: see knapsack.h.
+#include "src/plan/knapsack.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace rc {
+namespace {
+
+// Sums of some hundred products below 10^15 in doubles: errors stay below one picosecond.
+constexpr double kSlack = 1.0;
+
+void remove_dominated(std::vector<KnapsackOption>& options) {
+  std::sort(options.begin(), options.end(), [](const KnapsackOption& a, const KnapsackOption& b) {
+    return a.weight != b.weight ? a.weight < b.weight : a.cost < b.cost;
+  });
+  size_t kept = 0;
+  for (const KnapsackOption& option : options) {
+    if (kept == 0 || option.cost < options[kept - 1].cost) options[kept++] = option;
+  }
+  options.resize(kept);
+}
+
+double least_priced(const KnapsackGroup& group, double price, int64_t* weight) {
+  double best = 0;
+  for (const KnapsackOption& option : group.options) {
+    const double value = double(option.cost) + price * double(option.weight);
+    if (&option == group.options.data() || value < best) {
+      best = value;
+      *weight = option.weight;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+Knapsack::Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity)
+    : groups_(std::move(groups)), capacity_(capacity) {
+  least_before_.push_back(0);
+  for (KnapsackGroup& group : groups_) {
+    remove_dominated(group.options);
+    least_before_.push_back(least_before_.back() + group.count * group.options[0].weight);
+  }
+  feasible_ = least_before_.back() <= capacity_;
+  fronts_.resize(groups_.size() + 1);
+  if (feasible_) find_price();
+}
+
+double Knapsack::value(double price, int64_t* weight) const {
+  double sum = -price * double(capacity_);
+  *weight = 0;
+  for (const KnapsackGroup& group : groups_) {
+    int64_t each = 0;
+    sum += group.count * least_priced(group, price, &each);
+    *weight += group.count * each;
+  }
+  return sum;
+}
+
+// The Lagrangian is concave in the price; its slope is the weight over the capacity.
+void Knapsack::find_price() {
+  int64_t weight = 0;
+  double low = 0, high = 0;
+  double best = value(0, &weight);
+  if (weight > capacity_) {
+    for (high = 1e-6; value(high, &weight), weight > capacity_ && high < 1e18;) high *= 8;
+    for (int i = 0; i < 80 && high - low > 1e-12 * high; ++i) {
+      const double middle = (low + high) / 2;
+      value(middle, &weight);
+      (weight > capacity_ ? low : high) = middle;
+    }
+    int64_t ignored = 0;
+    const double at_low = value(low, &ignored), at_high = value(high, &ignored);
+    price_ = at_low > at_high ? low : high;
+    best = std::max(at_low, at_high);
+  }
+  relaxed_ = int64_t(std::ceil(best - kSlack));
+  before_.assign(1, 0);
+  for (const KnapsackGroup& group : groups_) {
+    before_.push_back(before_.back() + group.count * least_priced(group, price_, &weight));
+  }
+}
+
+bool Knapsack::promising(const Pair& pair, size_t group, double ahead) const {
+  if (pair.weight + least_before_[group] > capacity_) return false;
+  const double bound =
+      double(pair.cost) + price_ * double(pair.weight - capacity_) + before_[group] + ahead;
+  return bound < double(cutoff_) + kSlack;
+}
+
+// merged_ = the front of a and of b moved by (weight, cost), less what does not promise.
+void Knapsack::merge(const std::vector<Pair>& a, const std::vector<Pair>& b, int64_t weight,
+                     int64_t cost, size_t group, double ahead) {
+  merged_.clear();
+  size_t i = 0, j = 0;
+  while (i < a.size() || j < b.size()) {
+    const bool from_a =
+        j == b.size() ||
+        (i < a.size() && (a[i].weight < b[j].weight + weight ||
+                          (a[i].weight == b[j].weight + weight && a[i].cost <= b[j].cost + cost)));
+    const Pair next = from_a ? a[i++] : Pair{b[j].weight + weight, b[j].cost + cost};
+    if (!from_a) ++j;
+    if (!merged_.empty() && merged_.back().cost <= next.cost) continue;
+    if (promising(next, group, ahead)) merged_.push_back(next);
+  }
+}
+
+// Two options: all members take the lighter one, then blocks of 1, 2, 4, ... members change.
+void Knapsack::add_two(size_t group, std::vector<Pair>& front) {
+  const KnapsackGroup& g = groups_[group];
+  const int64_t weight = g.options[1].weight - g.options[0].weight;
+  const int64_t cost = g.options[1].cost - g.options[0].cost;
+  const double gain = std::min(0.0, double(cost) + price_ * double(weight));
+  for (Pair& pair : front) {
+    pair.weight += g.count * g.options[0].weight;
+    pair.cost += g.count * g.options[0].cost;
+  }
+  for (int32_t left = g.count, block = 1; left > 0; block *= 2) {
+    const int32_t members = std::min(block, left);
+    left -= members;
+    merge(front, front, members * weight, members * cost, group, left * gain);
+    front.swap(merged_);
+  }
+}
+
+void Knapsack::add_many(size_t group, std::vector<Pair>& front) {
+  const KnapsackGroup& g = groups_[group];
+  int64_t ignored = 0;
+  const double each = least_priced(g, price_, &ignored);
+  std::vector<Pair> sum;
+  for (int32_t left = g.count - 1; left >= 0; --left) {
+    sum.clear();
+    for (const KnapsackOption& option : g.options) {
+      merge(sum, front, option.weight, option.cost, group, left * each);
+      sum.swap(merged_);
+    }
+    front.swap(sum);
+  }
+}
+
+bool Knapsack::build(int64_t cutoff, size_t limit) {
+  cutoff_ = cutoff;
+  pairs_ = 1;
+  fronts_.back().assign(1, {0, 0});
+  std::vector<Pair> front = fronts_.back();
+  for (size_t j = groups_.size(); j-- > 0;) {
+    if (groups_[j].options.size() <= 2 && groups_[j].options.size() > 1) {
+      add_two(j, front);
+    } else {
+      add_many(j, front);
+    }
+    fronts_[j] = front;
+    pairs_ += front.size();
+    if (pairs_ > limit) return false;
+  }
+  return true;
+}
+
+int64_t Knapsack::least(size_t group, int64_t capacity) const {
+  const std::vector<Pair>& front = fronts_[group];
+  const auto beyond = std::upper_bound(front.begin(), front.end(), capacity,
+                                       [](int64_t c, const Pair& p) { return c < p.weight; });
+  return beyond == front.begin() ? kNoCost : std::prev(beyond)->cost;
+}
+
+}  // namespace rc

@@ -1,0 +1,75 @@
+// src/plan/knapsack.h: bounded multiple-choice knapsack: exact least cost of every tail of groups.
+//
+// A group has `count` equal members, each takes one option; the least total cost within a capacity
+// is wanted for the groups from j on, for every j and every capacity that matters. Fronts of
+// (weight, cost) pairs instead of dense tables, so that no common unit of the weights is needed:
+// H. Kellerer, U. Pferschy, D. Pisinger, "Knapsack Problems", 2004, sections 3.4, 7.2 and 11.5.
+// Pairs that cannot lead to a total below a cutoff, judged by the Lagrangian bound of the groups
+// before j, are left out; a caller raises the cutoff until it finds a solution.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+namespace rc {
+
+inline constexpr int64_t kNoCost = std::numeric_limits<int64_t>::max() / 4;
+
+struct KnapsackOption {
+  int64_t weight = 0, cost = 0;
+};
+struct KnapsackGroup {
+  int32_t count = 1;
+  std::vector<KnapsackOption> options;  // not empty
+};
+
+// The least weight at which a cost is reached.
+struct KnapsackPair {
+  int64_t weight, cost;
+};
+
+class Knapsack {
+ public:
+  Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity);
+
+  bool feasible() const { return feasible_; }
+  // A bound on the least total cost: the best Lagrangian, rounded up.
+  int64_t relaxed() const { return relaxed_; }
+  // Cost per unit of weight at which that bound is reached.
+  double price() const { return price_; }
+
+  // Fronts for totals below cutoff. False: more than `limit` pairs would be needed.
+  bool build(int64_t cutoff, size_t limit);
+  // The least cost of the groups from `group` on within a capacity; kNoCost where nothing below
+  // the cutoff of the latest build can come of it.
+  int64_t least(size_t group, int64_t capacity) const;
+  // Rising weight, falling cost: all that promises a total below the cutoff of the latest build.
+  const std::vector<KnapsackPair>& front(size_t group) const { return fronts_[group]; }
+  size_t pairs() const { return pairs_; }
+
+ private:
+  using Pair = KnapsackPair;
+  void find_price();
+  double value(double price, int64_t* weight) const;
+  bool promising(const Pair& pair, size_t group, double ahead) const;
+  void add_two(size_t group, std::vector<Pair>& front);
+  void add_many(size_t group, std::vector<Pair>& front);
+  void merge(const std::vector<Pair>& a, const std::vector<Pair>& b, int64_t weight, int64_t cost,
+             size_t group, double ahead);
+
+  std::vector<KnapsackGroup> groups_;  // options: dominated ones removed, rising weight
+  const int64_t capacity_;
+  bool feasible_ = true;
+  int64_t relaxed_ = 0;
+  double price_ = 0;
+  std::vector<double> before_;         // Lagrangian of the groups before j
+  std::vector<int64_t> least_before_;  // least weight of the groups before j
+  std::vector<std::vector<Pair>> fronts_;
+  std::vector<Pair> merged_;
+  int64_t cutoff_ = 0;
+  size_t pairs_ = 0;
+};
+
+}  // namespace rc

@@ -1,0 +1,209 @@
+// src/plan/solve.cc: see solve.h.
+#include "src/plan/solve.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <utility>
+
+#include "src/plan/counts.h"
+#include "src/plan/cut.h"
+#include "src/plan/place.h"
+#include "src/plan/search.h"
+#include "src/plan/stage_rules.h"
+
+namespace rc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+bool has_choice(const PlanStage& stage, PlanOption option) {
+  for (const PlanLayerClass& layer_class : stage.classes) {
+    for (const PlanItem& item : layer_class.items) {
+      if (choice_of(item, option) >= 0) return true;
+    }
+  }
+  return false;
+}
+
+// Whether the offloaded bytes keep within link and host.
+bool link_fits(const PlanStage& stage, const StagePlan& plan) {
+  const PlanCertificate& c = plan.certificate;
+  return c.link <= stage.link_bytes && (stage.host_bytes < 0 || c.host <= stage.host_bytes);
+}
+
+class StageSolver {
+ public:
+  StageSolver(const PlanStage& stage, const CountLimits& limits, bool free)
+      : stage_(stage), limits_(limits), free_(free) {}
+
+  CountOutcome run(StagePlan& plan);
+  uint64_t nodes() const { return nodes_; }
+
+ private:
+  bool cheapest(StagePlan& plan);
+  void start_rows(const PlanRow& first);
+  bool adopt(const CountProblem& problem, CountResult result, StagePlan& plan);
+  void write_proof(const CountSearch& search, StagePlan& plan) const;
+
+  const PlanStage& stage_;
+  const CountLimits limits_;
+  const bool free_;
+  bool shared_ = false;
+  std::vector<PlanRow> rows_;
+  int64_t lower_bound_ = 0;
+  int64_t shared_bound_ = kNoCost;  // of plans that may cut tensors between device and host
+  uint64_t nodes_ = 0;
+};
+
+// Every item at its least cost and then at most kept; true where that fits.
+bool StageSolver::cheapest(StagePlan& plan) {
+  plan = {};
+  for (const PlanChunk& chunk : stage_.chunks) {
+    plan.choice.emplace_back();
+    for (const int32_t k : chunk.layers) {
+      plan.choice.back().emplace_back();
+      for (const PlanItem& item : stage_.classes[size_t(k)].items) {
+        const auto least = std::min_element(
+            item.choices.begin(), item.choices.end(), [](const PlanChoice& a, const PlanChoice& b) {
+              return a.cost != b.cost ? a.cost < b.cost : a.kept_bytes > b.kept_bytes;
+            });
+        plan.choice.back().back().push_back(uint8_t(least - item.choices.begin()));
+      }
+    }
+  }
+  measure_plan(stage_, plan);
+  lower_bound_ = plan.certificate.objective;
+  return plan.certificate.peak <= stage_.budget && link_fits(stage_, plan);
+}
+
+void StageSolver::start_rows(const PlanRow& first) {
+  rows_.assign(1, first);
+  if (shared_ || !has_choice(stage_, PlanOption::kOffload)) return;
+  rows_.push_back({RowKind::kLink, 0, 0, 0});
+  if (stage_.host_bytes < 0 || stage_.chunks.size() == 1) return;
+  for (size_t s = 0; s < stage_.states.size(); ++s) {
+    rows_.push_back({RowKind::kHost, int32_t(s), 0, 0});
+  }
+}
+
+// Turns counts into a plan; false where the rows of tensors are too coarse for the shared link.
+bool StageSolver::adopt(const CountProblem& problem, CountResult result, StagePlan& plan) {
+  lower_bound_ = std::max(lower_bound_, result.lower_bound);
+  CutResult cut;
+  int64_t cut_bound = result.cost;
+  if (!free_ && best_cut(stage_, problem, result.cost, limits_, cut, &cut_bound) &&
+      place_counts(stage_, problem, cut.counts, &cut.member, plan)) {
+    lower_bound_ = std::min(lower_bound_, cut_bound);
+    return true;
+  }
+  lower_bound_ = std::min(lower_bound_, cut_bound);
+  return place_counts(stage_, problem, result, nullptr, plan);
+}
+
+void StageSolver::write_proof(const CountSearch& search, StagePlan& plan) const {
+  const std::vector<double> prices = search.prices();
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    PlanBoundRow row;
+    row.kind = shared_ ? PlanBoundRow::kMemoryAndLink : PlanBoundRow::kMemory;
+    if (rows_[r].kind == RowKind::kLink) row.kind = PlanBoundRow::kLink;
+    if (rows_[r].kind == RowKind::kHost) row.kind = PlanBoundRow::kHost;
+    row.state = rows_[r].state;
+    row.layer = rows_[r].layer;
+    row.moment = rows_[r].moment;
+    row.price = int64_t(prices[r] * double(1 << 20));
+    plan.certificate.proof.push_back(row);
+  }
+}
+
+CountOutcome StageSolver::run(StagePlan& plan) {
+  if (cheapest(plan)) {
+    plan.certificate.lower_bound = lower_bound_;
+    return CountOutcome::kSolved;
+  }
+  shared_ = link_is_shared(stage_);
+  // Too much on the link breaks no memory row: any row serves to start with.
+  start_rows(worst_row(stage_, plan).value_or(PlanRow{}));
+  while (true) {
+    lower_bound_ = 0;
+    const CountProblem problem = count_problem(stage_, rows_, shared_, free_);
+    CountSearch search(problem);
+    CountResult result = search.run(limits_);
+    nodes_ += result.nodes;
+    if (result.outcome == CountOutcome::kInfeasible) return CountOutcome::kInfeasible;
+    if (!result.found) return CountOutcome::kLimit;
+    StagePlan next;
+    if (!adopt(problem, std::move(result), next)) {
+      // The shared bound stays true; whole tensors may still reach it.
+      if (!shared_) return CountOutcome::kLimit;
+      shared_ = false;
+      shared_bound_ = lower_bound_;
+      start_rows(rows_[0]);
+      continue;
+    }
+    const std::optional<PlanRow> broken = worst_row(stage_, next);
+    if (broken && std::find(rows_.begin(), rows_.end(), *broken) == rows_.end()) {
+      rows_.push_back(*broken);
+      continue;
+    }
+    plan = std::move(next);
+    measure_plan(stage_, plan);
+    plan.certificate.lower_bound =
+        std::min({lower_bound_, shared_bound_, plan.certificate.objective});
+    write_proof(search, plan);
+    return broken || !link_fits(stage_, plan) ? CountOutcome::kLimit : CountOutcome::kSolved;
+  }
+}
+
+// The least budget under which some plan fits, by bisection: fitting is monotone in the budget.
+int64_t minimum_budget(const PlanStage& stage, const CountLimits& limits) {
+  PlanStage trial = stage;
+  int64_t low = 0, high = 1;
+  const auto fits = [&](int64_t budget) {
+    trial.budget = budget;
+    StagePlan plan;
+    return StageSolver(trial, limits, true).run(plan) == CountOutcome::kSolved;
+  };
+  while (!fits(high)) {
+    low = high;
+    high *= 2;
+    if (high > int64_t(1) << 50) return -1;
+  }
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+}  // namespace
+
+Status solve_stage(const PlanStage& stage, const PlanOptions& options, StagePlan* plan) {
+  RC_TRY(check_stage(stage));
+  const Clock::time_point start = Clock::now();
+  CountLimits limits;
+  limits.nodes = options.node_limit;
+  if (options.time_limit < 1e6) {
+    limits.deadline = start + std::chrono::duration_cast<Clock::duration>(
+                                  std::chrono::duration<double>(options.time_limit));
+  }
+  StageSolver solver(stage, limits, false);
+  const CountOutcome outcome = solver.run(*plan);
+  PlanCertificate& certificate = plan->certificate;
+  if (outcome == CountOutcome::kSolved) {
+    plan->verdict = PlanVerdict::kSolved;
+    certificate.optimal = certificate.objective == certificate.lower_bound;
+  } else {
+    *plan = {};
+    if (outcome == CountOutcome::kInfeasible) {
+      plan->verdict = PlanVerdict::kInfeasible;
+      plan->minimum_budget = minimum_budget(stage, limits);
+    }
+  }
+  certificate.nodes = solver.nodes();
+  certificate.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return ok_status();
+}
+
+}  // namespace rc
