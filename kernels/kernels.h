@@ -6,17 +6,19 @@
 // are contiguous and either of x's dtype or float32. The last dimension has stride 1; all outer
 // dimensions may be strided, except in mean, rstd and lse, which are contiguous.
 //
-//   kind            inputs                            params                outputs   saved
-//   layernorm       x[R,C]                            gamma[C], beta[C] *   y[R,C]    mean[R],
-//   rstd[R] * rmsnorm         x[R,C]                            gamma[C] *            y[R,C]
-//   rstd[R] * gelu            x[R,C]                            -                     y[R,C]    -
-//   swiglu, geglu   gate[R,C], up[R,C]; or x[R,2C]    -                     y[R,C]    -
-//   squared_relu    x[R,C]                            -                     y[R,C]    -
-//   dropout         x[R,C]                            -                     y[R,C]    -
-//   softmax         x[R,C]                            -                     y[R,C]    -
-//   core_attention  q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  -                     o[B,H,S,E]
-//   probs[B,H,S,T] * fused_attention q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  - o[B,H,S,E]  lse[B,H,S] *
-//   up_projection   x[R,K]                            w[N,K], bias[N] *     y[R,N]    -
+// clang-format off
+//   kind             inputs                            params              outputs      saved
+//   layernorm        x[R,C]                            gamma[C], beta[C] * y[R,C]       mean[R], rstd[R] *
+//   rmsnorm          x[R,C]                            gamma[C] *          y[R,C]       rstd[R] *
+//   gelu             x[R,C]                            -                   y[R,C]       -
+//   swiglu, geglu    gate[R,C], up[R,C]; or x[R,2C]    -                   y[R,C]       -
+//   squared_relu     x[R,C]                            -                   y[R,C]       -
+//   dropout          x[R,C]                            -                   y[R,C]       -
+//   softmax          x[R,C]                            -                   y[R,C]       -
+//   core_attention   q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  -                   o[B,H,S,E]   probs[B,H,S,T] *
+//   fused_attention  q[B,H,S,D] k[B,G,T,D] v[B,G,T,E]  -                   o[B,H,S,E]   lse[B,H,S] *
+//   up_projection    x[R,K]                            w[N,K], bias[N] *   y[R,N]       -
+// clang-format on
 //   (* may be left off at the end of its list. G divides H: query head h reads k/v head h / (H/G).)
 //
 // An output or saved tensor whose data is null is not wanted: it is not written, and the work that

@@ -2,20 +2,21 @@
 //
 // Included inside a namespace, once per instruction set, hence no include guard. M is a policy with
 // a value type M::V and the operations set, add, sub, mul, div, mul_add, neg_mul_add (c - a * b),
-// min, max (both return the second operand if it is NaN), abs, round, and pow2 (of an integral
-// value in [-127, 128]; 0 at -127 and +inf at 128). arith/scalar_math.h is M for one float.
+// min, max (both return the second operand if it is NaN), abs, and exponent (a float whose exponent
+// bits are the lowest 8 bits of the operand). arith/scalar_math.h is M for one float.
 //
 // The polynomials are own minimax fits (iteratively reweighted least squares in double precision,
 // then rounded to float32); the stated errors are of the float32 evaluation against float64.
 
-// e^x: Cody-Waite reduction by ln 2, degree 6. Relative error below 1.3e-7; 0 below -87.68, +inf
-// above 88.37 (2^127.5), NaN stays NaN.
+// e^c for c in [-88, 88.8] or NaN: Cody-Waite reduction by ln 2, degree 6. Adding 1.5 * 2^23 + 127
+// rounds c / ln 2 to an integer n and leaves n + 127, the biased exponent of 2^n, in the lowest
+// bits: 0 at n = -127, +inf at n = 128.
 template <class M>
-RC_HD typename M::V exp_of(typename M::V x) {
+RC_HD typename M::V exp_in_range(typename M::V c) {
   using V = typename M::V;
-  // 88.8 gives n = 128 and thereby +inf; -88 gives n = -127 and thereby 0.
-  const V c = M::min(M::set(88.8f), M::max(M::set(-88.0f), x));
-  const V n = M::round(M::mul(c, M::set(1.44269504f)));
+  const V shift = M::set(12583039.0f);
+  const V t = M::mul_add(c, M::set(1.44269504f), shift);
+  const V n = M::sub(t, shift);
   V r = M::neg_mul_add(n, M::set(0.693359375f), c);  // ln 2 = 0.693359375 - 2.12194440e-4
   r = M::neg_mul_add(n, M::set(-2.12194440e-4f), r);
   V p = M::set(1.38145988e-3f);
@@ -24,7 +25,19 @@ RC_HD typename M::V exp_of(typename M::V x) {
   p = M::mul_add(p, r, M::set(1.66665211e-1f));
   p = M::mul_add(p, r, M::set(4.99999940e-1f));
   p = M::mul_add(p, M::mul(r, r), M::add(r, M::set(1.0f)));
-  return M::mul(p, M::pow2(n));
+  return M::mul(p, M::exponent(t));
+}
+
+// e^x. Relative error below 1.3e-7; 0 below -87.68, +inf above 88.37 (2^127.5), NaN stays NaN.
+template <class M>
+RC_HD typename M::V exp_of(typename M::V x) {
+  return exp_in_range<M>(M::min(M::set(88.8f), M::max(M::set(-88.0f), x)));
+}
+
+// The same where x <= 0 or NaN is known.
+template <class M>
+RC_HD typename M::V exp_of_negative(typename M::V x) {
+  return exp_in_range<M>(M::max(M::set(-88.0f), x));
 }
 
 // x / (1 + e^-x), SiLU; x times the logistic function.
@@ -65,7 +78,7 @@ RC_HD typename M::V gelu_erf_of(typename M::V x) {
   p = M::mul_add(p, t, M::set(1.23225033e-01f));
   p = M::mul_add(p, t, M::set(-2.06402615e-01f));
   p = M::mul_add(p, t, M::set(1.21513948e-01f));
-  const V q = M::mul(p, exp_of<M>(M::mul(M::mul(a, a), M::set(-0.5f))));
+  const V q = M::mul(p, exp_of_negative<M>(M::mul(M::mul(a, a), M::set(-0.5f))));
   return M::neg_mul_add(a, q, M::max(M::set(0.0f), x));
 }
 

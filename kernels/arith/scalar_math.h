@@ -21,10 +21,7 @@ struct ScalarMath {
   RC_HD static V min(V a, V b) { return a < b ? a : b; }
   RC_HD static V max(V a, V b) { return a > b ? a : b; }
   RC_HD static V abs(V a) { return fabsf(a); }
-  RC_HD static V round(V a) { return rintf(a); }
-  RC_HD static V pow2(V n) {
-    return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
-  }
+  RC_HD static V exponent(V t) { return std::bit_cast<float>(std::bit_cast<uint32_t>(t) << 23); }
 };
 
 #include "kernels/arith/formulas-inl.h"

@@ -18,7 +18,7 @@ namespace HWY_NAMESPACE {
 HWY_INLINE void drop_row(const DropoutRule& rule, int64_t first, int64_t n, float* p) {
   constexpr int64_t kWords = 512;
   HWY_ALIGN uint32_t words[kWords + HWY_MAX_BYTES];
-  const PhiloxVectors philox(rule.record);
+  const PhiloxVectors<true> philox(rule.record);
   const VU threshold = hn::Set(DU(), rule.threshold);
   const VF scale = hn::Set(DF(), rule.scale);
   const int64_t N = lanes();

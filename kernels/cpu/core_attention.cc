@@ -101,9 +101,8 @@ namespace rc::cpu {
 
 void core_attention(const KernelDesc& desc, const KernelArgs& args, PhiloxRecord philox,
                     Parallel& parallel) {
-  const bool f32 = args.inputs[0].dtype == DType::f32;
-  run_attention(f32 ? RC_PICK_SIMD(core_attention_f32) : RC_PICK_SIMD(core_attention_bf16),
-                kPlainQueries, desc, args, philox, parallel);
+  run_attention(RC_PICK_KERNEL(core_attention, args.inputs[0].dtype), kPlainQueries, desc, args,
+                philox, parallel);
 }
 
 }  // namespace rc::cpu

@@ -12,13 +12,23 @@ HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
+struct Rule {
+  explicit Rule(const DropoutRule& r)
+      : record(r.record), threshold(hn::Set(DU(), r.threshold)), scale(hn::Set(DF(), r.scale)) {}
+  HWY_INLINE VF operator()(VF x, VU word) const { return keep(x, word, threshold, scale); }
+  PhiloxRecord record;
+  VU threshold;
+  VF scale;
+};
+
 // Any first element, through a small buffer of words.
 template <class IO>
 HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int64_t n,
-                                 int64_t first, const PhiloxVectors& philox, VU threshold,
-                                 VF scale) {
+                                 int64_t first, const Rule& rule) {
+  if (n == 0) return;
   constexpr int64_t kWords = 512;
   HWY_ALIGN uint32_t words[kWords + HWY_MAX_BYTES];
+  const PhiloxVectors<true> philox(rule.record);
   const int64_t N = lanes();
   VF x0, x1;
   for (int64_t done = 0; done < n; done += kWords) {
@@ -29,10 +39,36 @@ HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int
       VU w0 = hn::LoadU(DU(), w + i), w1 = hn::LoadU(DU(), w + i + N);
       IO::order(w0, w1);
       load2_part<IO>(x + done + i, k, x0, x1);
-      store2_part<IO>(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + done + i,
-                      k);
+      store2_part<IO>(rule(x0, w0), rule(x1, w1), y + done + i, k);
     }
   }
+}
+
+// Whole counters: first is a multiple of 4. Returns how many elements it did, all but a tail.
+template <class IO, bool kStream>
+HWY_INLINE int64_t dropout_vectors(const typename IO::T* x, typename IO::T* y, int64_t n,
+                                   int64_t first, const Rule& rule) {
+  const PhiloxVectors<IO::kNaturalOrder> philox(rule.record);
+  const int64_t N2 = 2 * lanes();
+  VF x0, x1, x2, x3;
+  VU w0, w1, w2, w3;
+  int64_t i = 0;
+  for (; i + 2 * N2 <= n; i += 2 * N2) {
+    philox.words(static_cast<uint64_t>(first + i), w0, w1, w2, w3);
+    IO::load2(x + i, x0, x1);
+    IO::load2(x + i + N2, x2, x3);
+    if constexpr (kStream) {
+      prefetch2(x + i + kPrefetchBytes / sizeof(typename IO::T));
+      prefetch2(x + i + N2 + kPrefetchBytes / sizeof(typename IO::T));
+      IO::stream2(rule(x0, w0), rule(x1, w1), y + i);
+      IO::stream2(rule(x2, w2), rule(x3, w3), y + i + N2);
+    } else {
+      IO::store2(rule(x0, w0), rule(x1, w1), y + i);
+      IO::store2(rule(x2, w2), rule(x3, w3), y + i + N2);
+    }
+  }
+  if (kStream) hwy::FlushStream();
+  return i;
 }
 
 template <class IO>
@@ -40,33 +76,19 @@ void dropout_slice(const cpu::Slice& s) {
   using T = typename IO::T;
   const T* x = static_cast<const T*>(s.a);
   T* y = static_cast<T*>(s.out);
-  const DropoutRule& rule = *static_cast<const DropoutRule*>(s.context);
-  const PhiloxVectors philox(rule.record);
-  const VU threshold = hn::Set(DU(), rule.threshold);
-  const VF scale = hn::Set(DF(), rule.scale);
-  const int64_t N2 = 2 * lanes();
-  // A head of a multiple of 4 elements keeps counters whole.
-  int64_t i = s.stream ? stream_head<IO>(y, s.n) : -1;
-  const bool stream = i >= 0 && i % 4 == 0 && s.first % 4 == 0;
-  if (!stream) i = 0;
-  dropout_buffered<IO>(x, y, i, s.first, philox, threshold, scale);
+  const Rule rule(*static_cast<const DropoutRule*>(s.context));
+  int64_t i = 0;
   if (s.first % 4 == 0) {
-    VF x0, x1;
-    VU w0, w1;
-    for (; i + N2 <= s.n; i += N2) {
-      philox.words(static_cast<uint64_t>(s.first + i), w0, w1);
-      IO::order(w0, w1);
-      IO::load2(x + i, x0, x1);
-      if (stream) {
-        prefetch2(x + i + kPrefetchBytes / sizeof(T));
-        IO::stream2(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + i);
-      } else {
-        IO::store2(keep(x0, w0, threshold, scale), keep(x1, w1, threshold, scale), y + i);
-      }
+    // A head of a multiple of 4 elements keeps counters whole.
+    const int64_t head = s.stream ? stream_head<IO>(y, s.n) : -1;
+    if (head >= 0 && head % 4 == 0) {
+      dropout_buffered<IO>(x, y, head, s.first, rule);
+      i = head + dropout_vectors<IO, true>(x + head, y + head, s.n - head, s.first + head, rule);
+    } else {
+      i = dropout_vectors<IO, false>(x, y, s.n, s.first, rule);
     }
-    if (stream) hwy::FlushStream();
   }
-  dropout_buffered<IO>(x + i, y + i, s.n - i, s.first + i, philox, threshold, scale);
+  dropout_buffered<IO>(x + i, y + i, s.n - i, s.first + i, rule);
 }
 
 void dropout_f32(const cpu::Slice& s) {
@@ -88,9 +110,7 @@ void dropout(const KernelDesc& desc, const KernelArgs& args, PhiloxRecord philox
   const Tensor &x = args.inputs[0], &y = args.outputs[0];
   if (!y.data) return;
   const DropoutRule rule = dropout_rule(philox, desc.dropout);
-  const bool f32 = x.dtype == DType::f32;
-  run_elementwise(f32 ? RC_PICK_SIMD(dropout_f32) : RC_PICK_SIMD(dropout_bf16), x, x, y, &rule,
-                  parallel);
+  run_elementwise(RC_PICK_KERNEL(dropout, x.dtype), x, x, y, &rule, parallel);
 }
 
 }  // namespace rc::cpu

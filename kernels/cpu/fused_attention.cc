@@ -125,9 +125,8 @@ namespace rc::cpu {
 
 void fused_attention(const KernelDesc& desc, const KernelArgs& args, PhiloxRecord philox,
                      Parallel& parallel) {
-  const bool f32 = args.inputs[0].dtype == DType::f32;
-  run_attention(f32 ? RC_PICK_SIMD(fused_attention_f32) : RC_PICK_SIMD(fused_attention_bf16),
-                kFusedQueries, desc, args, philox, parallel);
+  run_attention(RC_PICK_KERNEL(fused_attention, args.inputs[0].dtype), kFusedQueries, desc, args,
+                philox, parallel);
 }
 
 }  // namespace rc::cpu

@@ -49,10 +49,9 @@ namespace rc::cpu {
 void gelu(const KernelDesc& desc, const KernelArgs& args, Parallel& parallel) {
   const Tensor &x = args.inputs[0], &y = args.outputs[0];
   if (!y.data) return;
-  const bool f32 = x.dtype == DType::f32;
-  const auto exact = f32 ? RC_PICK_SIMD(gelu_erf_f32) : RC_PICK_SIMD(gelu_erf_bf16);
-  const auto by_tanh = f32 ? RC_PICK_SIMD(gelu_tanh_f32) : RC_PICK_SIMD(gelu_tanh_bf16);
-  run_elementwise(desc.tanh_gelu ? by_tanh : exact, x, x, y, nullptr, parallel);
+  const auto kernel =
+      desc.tanh_gelu ? RC_PICK_KERNEL(gelu_tanh, x.dtype) : RC_PICK_KERNEL(gelu_erf, x.dtype);
+  run_elementwise(kernel, x, x, y, nullptr, parallel);
 }
 
 }  // namespace rc::cpu

@@ -67,12 +67,11 @@ void glu(const KernelDesc& desc, const KernelArgs& args, Parallel& parallel) {
   const bool packed = args.inputs.size() == 1;
   const Tensor gate = packed ? packed_half(args.inputs[0], 0) : args.inputs[0];
   const Tensor up = packed ? packed_half(args.inputs[0], 1) : args.inputs[1];
-  const bool f32 = y.dtype == DType::f32;
-  auto kernel = f32 ? RC_PICK_SIMD(swiglu_f32) : RC_PICK_SIMD(swiglu_bf16);
+  auto kernel = RC_PICK_KERNEL(swiglu, y.dtype);
   if (desc.kind == KernelKind::geglu && desc.tanh_gelu) {
-    kernel = f32 ? RC_PICK_SIMD(geglu_tanh_f32) : RC_PICK_SIMD(geglu_tanh_bf16);
+    kernel = RC_PICK_KERNEL(geglu_tanh, y.dtype);
   } else if (desc.kind == KernelKind::geglu) {
-    kernel = f32 ? RC_PICK_SIMD(geglu_erf_f32) : RC_PICK_SIMD(geglu_erf_bf16);
+    kernel = RC_PICK_KERNEL(geglu_erf, y.dtype);
   }
   run_elementwise(kernel, gate, up, y, nullptr, parallel);
 }

@@ -3,6 +3,7 @@
 // Mean and variance in two passes (the row is in the first-level cache by the second), so that a
 // large mean does not cancel the variance. Source: Ba, Kiros, Hinton, arXiv 1607.06450.
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/simd.h"
@@ -17,19 +18,28 @@ HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
-// y = (x - mean) * rstd, then * gamma and + beta where present.
-template <bool kGamma, bool kBeta>
+// y = (x - mean) * rstd, then * gamma and + beta where present. For bfloat16, whose own rounding
+// hides that of mean * rstd, the first step is one operation.
+template <class IO, bool kGamma, bool kBeta>
 struct Normalise {
-  VF mean, rstd;
+  VF centre, rstd;
   const float* gamma;
   const float* beta;
+  Normalise(float mean, float r, const float* gamma_in, const float* beta_in)
+      : centre(hn::Set(DF(), kExact ? mean : -mean * r)),
+        rstd(hn::Set(DF(), r)),
+        gamma(gamma_in),
+        beta(beta_in) {}
   HWY_INLINE VF operator()(VF x, int64_t i) const {
-    const VF v = hn::Mul(hn::Sub(x, mean), rstd);
+    const VF v = kExact ? hn::Mul(hn::Sub(x, centre), rstd) : hn::MulAdd(x, rstd, centre);
     if constexpr (kGamma && kBeta) return hn::MulAdd(v, F32::load(gamma + i), F32::load(beta + i));
     if constexpr (kGamma) return hn::Mul(v, F32::load(gamma + i));
     if constexpr (kBeta) return hn::Add(v, F32::load(beta + i));
     return v;
   }
+
+ private:
+  static constexpr bool kExact = std::is_same_v<IO, F32>;
 };
 
 template <class IO, bool kGamma, bool kBeta>
@@ -37,19 +47,21 @@ HWY_INLINE void layernorm_block(const cpu::NormRows& a, const float* gamma, cons
   using T = typename IO::T;
   const int64_t n = a.x->cols();
   const float inverse_n = 1.0f / static_cast<float>(n > 0 ? n : 1);
-  for (int64_t row = a.begin; row < a.end; ++row) {
-    const T* x = static_cast<const T*>(a.x->data) + a.x->row_offset(row);
-    const float mean = row_sum<IO>(x, n, PlainSum()) * inverse_n;
-    const float variance = row_sum<IO>(x, n, CentredSquareSum{hn::Set(DF(), mean)}) * inverse_n;
-    const float rstd = 1.0f / std::sqrt(variance + a.epsilon);
-    if (a.mean) a.mean[row] = mean;
-    if (a.rstd) a.rstd[row] = rstd;
+  for (int64_t row = a.begin; row < a.end; row += 2) {
+    const RowPair<T> rows = row_pair<T>(a, row);
+    float mean[2], rstd[2];
+    for (int k = 0; k < 2; ++k) mean[k] = row_sum<IO>(rows.x[k], n, PlainSum()) * inverse_n;
+    for (int k = 0; k < 2; ++k) {
+      const CentredSquareSum squares{hn::Set(DF(), mean[k])};
+      const float variance = row_sum<IO>(rows.x[k], n, squares) * inverse_n;
+      rstd[k] = 1.0f / std::sqrt(variance + a.epsilon);
+      if (a.mean) a.mean[rows.row[k]] = mean[k];
+      if (a.rstd) a.rstd[rows.row[k]] = rstd[k];
+    }
     if (!a.y->data) continue;
-    T* y = static_cast<T*>(a.y->data) + a.y->row_offset(row);
-    const T* next =
-        static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
-    const Normalise<kGamma, kBeta> f{hn::Set(DF(), mean), hn::Set(DF(), rstd), gamma, beta};
-    finish_row<IO>(x, y, n, a.stream, next, f);
+    using Finish = Normalise<IO, kGamma, kBeta>;
+    finish_rows<IO>(rows, n, a.stream, Finish(mean[0], rstd[0], gamma, beta),
+                    Finish(mean[1], rstd[1], gamma, beta));
   }
   if (a.stream) hwy::FlushStream();
 }
@@ -83,8 +95,7 @@ HWY_AFTER_NAMESPACE();
 namespace rc::cpu {
 
 void layernorm(const KernelDesc& desc, const KernelArgs& args, Parallel& parallel) {
-  const bool f32 = args.inputs[0].dtype == DType::f32;
-  run_norm(f32 ? RC_PICK_SIMD(layernorm_f32) : RC_PICK_SIMD(layernorm_bf16), desc, args, parallel);
+  run_norm(RC_PICK_KERNEL(layernorm, args.inputs[0].dtype), desc, args, parallel);
 }
 
 }  // namespace rc::cpu

@@ -1,4 +1,6 @@
 // kernels/cpu/norm_test.cc: LayerNorm and RMSNorm against float64.
+#include <bit>
+
 #include "kernels/kernel_test.h"
 #include "kernels/select.h"
 
@@ -120,6 +122,31 @@ TEST(Norms, StreamingStoresGiveTheSameBits) {
         set_last_level_cache_for_test(0);
         ASSERT_EQ(cached.bytes(), streamed.bytes());
         ASSERT_TRUE(streamed.intact());
+      }
+    }
+  });
+}
+
+// A row of ones with no epsilon to speak of writes gamma itself, in bfloat16.
+TEST(Norms, Bfloat16RoundsToNearestEvenForAllBits) {
+  for_each_level([] {
+    const int64_t n = 1 << 16;
+    HostTensor x(DType::bf16, {1, n}), gamma(DType::f32, {n}), y(DType::bf16, {1, n});
+    x.fill(1, 1, 1);
+    SerialParallel serial;
+    const KernelDesc d{.kind = KernelKind::rmsnorm, .epsilon = 1e-12f};
+    for (uint32_t lower : {0u, 1u, 0x7FFFu, 0x8000u, 0x8001u, 0xFFFFu}) {
+      for (int64_t i = 0; i < n; ++i) {
+        gamma.set(i, std::bit_cast<float>(static_cast<uint32_t>(i) << 16 | lower));
+      }
+      ASSERT_TRUE(run(d, {x}, {gamma}, {y}, {}, {}, serial).ok());
+      for (int64_t i = 0; i < n; ++i) {
+        const float got = y.get(i), want = bf16_to_f32(f32_to_bf16(gamma.get(i)));
+        if (std::isnan(want)) {
+          ASSERT_TRUE(std::isnan(got) && std::signbit(got) == std::signbit(want)) << i;
+        } else {
+          ASSERT_EQ(got, want) << i;
+        }
       }
     }
   });

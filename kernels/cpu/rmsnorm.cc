@@ -32,16 +32,18 @@ HWY_INLINE void rmsnorm_block(const cpu::NormRows& a, const float* gamma) {
   using T = typename IO::T;
   const int64_t n = a.x->cols();
   const float inverse_n = 1.0f / static_cast<float>(n > 0 ? n : 1);
-  for (int64_t row = a.begin; row < a.end; ++row) {
-    const T* x = static_cast<const T*>(a.x->data) + a.x->row_offset(row);
-    const float mean_square = row_sum<IO>(x, n, SquareSum()) * inverse_n;
-    const float rstd = 1.0f / std::sqrt(mean_square + a.epsilon);
-    if (a.rstd) a.rstd[row] = rstd;
+  for (int64_t row = a.begin; row < a.end; row += 2) {
+    const RowPair<T> rows = row_pair<T>(a, row);
+    float rstd[2];
+    for (int k = 0; k < 2; ++k) {
+      const float mean_square = row_sum<IO>(rows.x[k], n, SquareSum()) * inverse_n;
+      rstd[k] = 1.0f / std::sqrt(mean_square + a.epsilon);
+      if (a.rstd) a.rstd[rows.row[k]] = rstd[k];
+    }
     if (!a.y->data) continue;
-    T* y = static_cast<T*>(a.y->data) + a.y->row_offset(row);
-    const T* next =
-        static_cast<const T*>(a.x->data) + a.x->row_offset(row + 1 < a.end ? row + 1 : row);
-    finish_row<IO>(x, y, n, a.stream, next, ScaleRow<kGamma>{hn::Set(DF(), rstd), gamma});
+    using Finish = ScaleRow<kGamma>;
+    finish_rows<IO>(rows, n, a.stream, Finish{hn::Set(DF(), rstd[0]), gamma},
+                    Finish{hn::Set(DF(), rstd[1]), gamma});
   }
   if (a.stream) hwy::FlushStream();
 }
@@ -67,8 +69,7 @@ HWY_AFTER_NAMESPACE();
 namespace rc::cpu {
 
 void rmsnorm(const KernelDesc& desc, const KernelArgs& args, Parallel& parallel) {
-  const bool f32 = args.inputs[0].dtype == DType::f32;
-  run_norm(f32 ? RC_PICK_SIMD(rmsnorm_f32) : RC_PICK_SIMD(rmsnorm_bf16), desc, args, parallel);
+  run_norm(RC_PICK_KERNEL(rmsnorm, args.inputs[0].dtype), desc, args, parallel);
 }
 
 }  // namespace rc::cpu

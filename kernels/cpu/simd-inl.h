@@ -54,10 +54,8 @@ struct VectorMath {
   static HWY_INLINE V min(V a, V b) { return hn::Min(a, b); }
   static HWY_INLINE V max(V a, V b) { return hn::Max(a, b); }
   static HWY_INLINE V abs(V a) { return hn::Abs(a); }
-  static HWY_INLINE V round(V a) { return hn::Round(a); }
-  static HWY_INLINE V pow2(V n) {
-    const auto e = hn::Add(hn::NearestInt(n), hn::Set(DI(), 127));
-    return hn::BitCast(DF(), hn::ShiftLeft<23>(e));
+  static HWY_INLINE V exponent(V t) {
+    return hn::BitCast(DF(), hn::ShiftLeft<23>(hn::BitCast(DU(), t)));
   }
 };
 
@@ -149,8 +147,8 @@ struct BF16 {
 #if HWY_TARGET != HWY_SCALAR
   // Both vectors rounded, in 16-bit lanes. Upper and lower halves apart, nearest even adds to the
   // upper one bit 16 of lower + 0x7FFF + (upper & 1), which is bit 15 of the average below. a and b
-  // are results of arithmetic, so that a NaN is quiet; it is kept from wrapping by the signed
-  // saturation at 0x7FFF.
+  // are results of arithmetic, so that a NaN is quiet; it stays one, since the signed saturation
+  // at 0x7FFF keeps it from wrapping to zero, but its payload may be rounded.
   static HWY_INLINE hn::Vec<DW> join(VF a, VF b) {
     const DW dw;
     const VU ua = hn::BitCast(DU(), a), ub = hn::BitCast(DU(), b);

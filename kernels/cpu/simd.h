@@ -52,3 +52,7 @@ F pick_simd(F avx512, F avx2, F sse4, F baseline) {
 #else
 #define RC_PICK_SIMD(FUNC) (&HWY_STATIC_DISPATCH(FUNC))
 #endif
+
+// The same of FUNC_f32 or FUNC_bf16, by the dtype of the tensors.
+#define RC_PICK_KERNEL(FUNC, DTYPE) \
+  ((DTYPE) == ::rc::DType::f32 ? RC_PICK_SIMD(FUNC##_f32) : RC_PICK_SIMD(FUNC##_bf16))

@@ -19,16 +19,15 @@ HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
-// y = e * factor, e in IO's pair order, while the next row is fetched.
+// y = e * factor, e in IO's pair order.
 template <class IO>
-HWY_INLINE void scale_pairs(const float* e, typename IO::T* y, int64_t n, float factor, bool stream,
-                            const typename IO::T* next) {
+HWY_INLINE void scale_pairs(const float* e, typename IO::T* y, int64_t n, float factor,
+                            bool stream) {
   const VF f = hn::Set(DF(), factor);
   const int64_t N = lanes();
   int64_t i = 0;
   const bool aligned = stream && stream_head<IO>(y, n) == 0;
   for (; i + 2 * N <= n; i += 2 * N) {
-    prefetch2(next + i);
     const VF a = hn::Mul(F32::load(e + i), f), b = hn::Mul(F32::load(e + i + N), f);
     if (aligned) {
       IO::stream2(a, b, y + i);
@@ -50,8 +49,8 @@ void softmax_row(const void* x_void, const void* x_next, void* y_void, int64_t n
   T* y = static_cast<T*>(y_void);
   float* e = cpu::scratch<0>(n + 2 * lanes());
   const float max = row_max<IO>(x, seen, scale);
-  const float sum = exp_row<IO>(x, e, seen, scale, max);
-  scale_pairs<IO>(e, y, seen, 1.0f / sum, stream, static_cast<const T*>(x_next));
+  const float sum = exp_row<IO>(x, e, seen, scale, max, static_cast<const T*>(x_next));
+  scale_pairs<IO>(e, y, seen, 1.0f / sum, stream);
   std::memset(y + seen, 0, static_cast<size_t>(n - seen) * sizeof(T));
   if (stream) hwy::FlushStream();
 }
@@ -76,8 +75,7 @@ void softmax(const KernelDesc& desc, const KernelArgs& args, Parallel& parallel)
   const Tensor &x = args.inputs[0], &y = args.outputs[0];
   const int64_t rows = x.rows(), cols = x.cols(), unit = dtype_bytes(x.dtype);
   if (!y.data || rows == 0 || cols == 0) return;
-  const auto row_kernel =
-      x.dtype == DType::f32 ? RC_PICK_SIMD(softmax_f32) : RC_PICK_SIMD(softmax_bf16);
+  const auto row_kernel = RC_PICK_KERNEL(softmax, x.dtype);
   const float scale = desc.scale != 0 ? desc.scale : 1.0f;
   const bool stream = select_store(rows * cols * unit, cols * unit).kind == StoreKind::streaming;
   const int64_t queries = x.ndim > 1 ? x.shape[x.ndim - 2] : 1;

@@ -40,9 +40,7 @@ namespace rc::cpu {
 void squared_relu(const KernelDesc&, const KernelArgs& args, Parallel& parallel) {
   const Tensor &x = args.inputs[0], &y = args.outputs[0];
   if (!y.data) return;
-  const bool f32 = x.dtype == DType::f32;
-  run_elementwise(f32 ? RC_PICK_SIMD(squared_relu_f32) : RC_PICK_SIMD(squared_relu_bf16), x, x, y,
-                  nullptr, parallel);
+  run_elementwise(RC_PICK_KERNEL(squared_relu, x.dtype), x, x, y, nullptr, parallel);
 }
 
 }  // namespace rc::cpu

@@ -128,8 +128,7 @@ void up_projection(const KernelDesc& desc, const KernelArgs& args, Parallel& par
   if (!y.data) return;
   const int64_t M = x.rows(), N = w.shape[0];
   const bool blas = select_gemm(desc.blas, have_blas()).kind == GemmKind::blas;
-  const auto tile_kernel =
-      x.dtype == DType::f32 ? RC_PICK_SIMD(projection_f32) : RC_PICK_SIMD(projection_bf16);
+  const auto tile_kernel = RC_PICK_KERNEL(projection, x.dtype);
   ProjectionTile all{&x, &w, &y, nullptr, false, blas, 0, 0, 0, 0};
   if (args.params.size() > 1) {
     all.bias = args.params[1].data;
