@@ -1,8 +1,9 @@
 // kernels/cpu/layernorm.cc: LayerNorm, (x - mean) * rstd * gamma + beta over the last dimension.
 //
-// Mean and variance in two passes (the row is in the first-level cache by the second), so that a
-// large mean does not cancel the variance. Source: Ba, Kiros, Hinton, arXiv 1607.06450.
+// Mean and variance come from one pass where the mean is small, and else from two, so that a large
+// mean does not cancel the variance. Source: Ba, Kiros, Hinton, arXiv 1607.06450.
 #include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include "kernels/cpu/norm.h"
@@ -17,6 +18,47 @@
 HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
+
+// Sums of x and of x^2 over whole groups of two pairs; the rest of a row is left.
+template <class IO>
+struct SumsOfGroups {
+  float sum, squares;
+  int64_t done = 0;
+  SumsOfGroups(const typename IO::T* x, int64_t n) {
+    const int64_t N2 = 2 * lanes();
+    VF s0 = hn::Zero(DF()), s1 = s0, s2 = s0, s3 = s0, q0 = s0, q1 = s0, q2 = s0, q3 = s0;
+    VF a, b, c, d;
+    for (; done + 2 * N2 <= n; done += 2 * N2) {
+      IO::load2(x + done, a, b);
+      IO::load2(x + done + N2, c, d);
+      s0 = hn::Add(s0, a);
+      s1 = hn::Add(s1, b);
+      s2 = hn::Add(s2, c);
+      s3 = hn::Add(s3, d);
+      q0 = hn::MulAdd(a, a, q0);
+      q1 = hn::MulAdd(b, b, q1);
+      q2 = hn::MulAdd(c, c, q2);
+      q3 = hn::MulAdd(d, d, q3);
+    }
+    sum = hn::GetLane(hn::SumOfLanes(DF(), hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+    squares = hn::GetLane(hn::SumOfLanes(DF(), hn::Add(hn::Add(q0, q1), hn::Add(q2, q3))));
+  }
+};
+
+// Where mean^2 is at most the variance, E x^2 - mean^2 loses one bit; else the row, which is in a
+// near cache by now, is read again.
+template <class IO>
+HWY_INLINE void row_moments(const typename IO::T* x, int64_t n, float inverse_n, float& mean,
+                            float& variance) {
+  const SumsOfGroups<IO> sums(x, n);
+  const typename IO::T* rest = x + sums.done;
+  const int64_t left = n - sums.done;
+  mean = (sums.sum + row_sum<IO>(rest, left, PlainSum())) * inverse_n;
+  variance = (sums.squares + row_sum<IO>(rest, left, SquareSum())) * inverse_n - mean * mean;
+  if (!(mean * mean <= variance && variance <= std::numeric_limits<float>::max())) {
+    variance = row_sum<IO>(x, n, CentredSquareSum{hn::Set(DF(), mean)}) * inverse_n;
+  }
+}
 
 // y = (x - mean) * rstd, then * gamma and + beta where present. For bfloat16, whose own rounding
 // hides that of mean * rstd, the first step is one operation.
@@ -50,10 +92,9 @@ HWY_INLINE void layernorm_block(const cpu::NormRows& a, const float* gamma, cons
   for (int64_t row = a.begin; row < a.end; row += 2) {
     const RowPair<T> rows = row_pair<T>(a, row);
     float mean[2], rstd[2];
-    for (int k = 0; k < 2; ++k) mean[k] = row_sum<IO>(rows.x[k], n, PlainSum()) * inverse_n;
     for (int k = 0; k < 2; ++k) {
-      const CentredSquareSum squares{hn::Set(DF(), mean[k])};
-      const float variance = row_sum<IO>(rows.x[k], n, squares) * inverse_n;
+      float variance;
+      row_moments<IO>(rows.x[k], n, inverse_n, mean[k], variance);
       rstd[k] = 1.0f / std::sqrt(variance + a.epsilon);
       if (a.mean) a.mean[rows.row[k]] = mean[k];
       if (a.rstd) a.rstd[rows.row[k]] = rstd[k];

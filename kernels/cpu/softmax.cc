@@ -40,7 +40,8 @@ HWY_INLINE void scale_pairs(const float* e, typename IO::T* y, int64_t n, float 
   }
 }
 
-// One row of n elements of which the first `seen` take part; x_next is the row after it.
+// One row of n elements of which the first `seen` take part; x_next is the row after it,
+// or the row itself at the end of a task, where streaming stores are waited for.
 template <class IO>
 void softmax_row(const void* x_void, const void* x_next, void* y_void, int64_t n, int64_t seen,
                  float scale, bool stream) {
@@ -52,7 +53,7 @@ void softmax_row(const void* x_void, const void* x_next, void* y_void, int64_t n
   const float sum = exp_row<IO>(x, e, seen, scale, max, static_cast<const T*>(x_next));
   scale_pairs<IO>(e, y, seen, 1.0f / sum, stream);
   std::memset(y + seen, 0, static_cast<size_t>(n - seen) * sizeof(T));
-  if (stream) hwy::FlushStream();
+  if (stream && x_next == x_void) hwy::FlushStream();
 }
 
 void softmax_f32(const void* x, const void* next, void* y, int64_t n, int64_t seen, float scale,
