@@ -59,6 +59,7 @@ struct SideState : ::testing::Test {
                        },
                        {.states = std::move(states)});
   }
+  State a, b;  // outlive the host, whose end destroys their tables
   Host host;
   std::vector<State*> watched;
   std::vector<int> seen;
@@ -66,7 +67,6 @@ struct SideState : ::testing::Test {
 };
 
 TEST_F(SideState, ReplaySeesWhatForwardSawAndLeavesNoTrace) {
-  State a, b;
   watched = {&a, &b};
   TestModule& m = module_with({&a.table, &b.table});
   a.value = 1;
@@ -95,10 +95,10 @@ TEST_F(SideState, TokensBalanceWhicheverCallFails) {
   for (bool callback : {false, true}) {
     for (int fail_at = 1; fail_at <= 9; ++fail_at) {
       SCOPED_TRACE(format("call %d, callback fails: %d", fail_at, callback));
-      Host local;
-      local.recompute({"mlp"});
       State states[3];
       int calls = 0;
+      Host local;
+      local.recompute({"mlp"});
       // State k fails at its own first, second or third call; restores come in reverse order.
       State& failing = states[fail_at <= 3   ? fail_at - 1
                               : fail_at <= 6 ? fail_at - 4
@@ -156,7 +156,6 @@ TEST_F(SideState, TokensBalanceWhicheverCallFails) {
 }
 
 TEST_F(SideState, CancelDropsTheTokens) {
-  State a;
   TestModule& m = module_with({&a.table});
   rc_region* r = host.begin(m);
   EXPECT_EQ(a.tokens.size(), 1u);
@@ -167,7 +166,6 @@ TEST_F(SideState, CancelDropsTheTokens) {
 }
 
 TEST_F(SideState, ASiteWithStatesIsNeverPassed) {
-  State a;
   TestModule& m = host.module("core_attn", 0, {saved("p")}, nullptr, {.states = {&a.table}});
   rc_region* r = nullptr;
   EXPECT_EQ(host.try_begin(m, {.flags = RC_REGION_MAY_PASS}, &r), RC_OK);
@@ -175,7 +173,6 @@ TEST_F(SideState, ASiteWithStatesIsNeverPassed) {
 }
 
 TEST_F(SideState, AModuleIsDestroyedOnceAfterItsLastRegion) {
-  State a;
   TestModule& m = module_with({&a.table});
   rc_region* r = host.begin(m);
   host.close();
