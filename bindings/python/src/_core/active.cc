@@ -1,8 +1,9 @@
-// src/_core/active.cc: which regions run on this thread, and the small results that a replay takes from its forward.
-#include "frame.h"
-
+// src/_core/active.cc: which regions run on this thread, and the small results that a replay takes
+// from its forward.
 #include <cstring>
 #include <string>
+
+#include "frame.h"
 
 namespace rcpy {
 
@@ -33,11 +34,14 @@ bool fill_spec(PyObject* tensor, const DLTensor& t, rc_tensor_spec* spec) {
 
 PyObject* raise_other_record(const FrameBody& b, const char* what) {
   return PyErr_Format(torch_api.checkpoint_error,
-                      "rcore.torch.record(): the replay of module '%U' asks for %s; record the same tensors, in the "
-                      "same order, each time the region runs", b.module->name, what);
+                      "rcore.torch.record(): the replay of module '%U' asks for %s; record the "
+                      "same tensors, in the "
+                      "same order, each time the region runs",
+                      b.module->name, what);
 }
 
-// Copies what `tensor` holds into the frame's region, or beside it where the core has no such memory.
+// Copies what `tensor` holds into the frame's region, or beside it where the core has no such
+// memory.
 bool append_record(Frame* frame, PyObject* tensor) {
   FrameBody& b = frame->b;
   DLTensor t;
@@ -72,7 +76,8 @@ uint32_t slot_of(const FrameBody& b, uint32_t index) {
   return slot;
 }
 
-// Overwrites the content of `tensor` with the record: its place in the graph stays, its value is the forward's.
+// Overwrites the content of `tensor` with the record: its place in the graph stays, its value is
+// the forward's.
 PyObject* replay_record(Run* run, PyObject* tensor) {
   if (!run->b.frame) return Py_NewRef(tensor);
   FrameBody& b = run->b.frame->b;
@@ -101,7 +106,8 @@ PyObject* replay_record(Run* run, PyObject* tensor) {
 PyObject* record(PyObject*, PyObject* tensor) {
   std::vector<Active>& stack = active();
   size_t first = stack.size();
-  while (first > 0 && !stack[first - 1].run) --first;  // regions above the innermost replay run for the first time
+  while (first > 0 && !stack[first - 1].run)
+    --first;  // regions above the innermost replay run for the first time
   const Ref contiguous(PyObject_CallMethod(tensor, "contiguous", nullptr));
   if (!contiguous) return nullptr;
   Ref result = Ref::borrow(contiguous.get());

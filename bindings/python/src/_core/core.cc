@@ -11,8 +11,7 @@ PyTypeObject *context_type, *policy_type, *module_type;
 namespace {
 
 struct Policy {
-  PyObject_HEAD
-  rc_policy* handle;
+  PyObject_HEAD rc_policy* handle;
 };
 
 template <class T>
@@ -65,7 +64,9 @@ void policy_free(PyObject* self) {
 
 PyObject* policy_describe(PyObject* self, PyObject*) {
   rc_policy* handle = reinterpret_cast<Policy*>(self)->handle;
-  return text_of([&](char* b, uint64_t n, uint64_t* needed) { return rc_policy_describe(handle, b, n, needed); });
+  return text_of([&](char* b, uint64_t n, uint64_t* needed) {
+    return rc_policy_describe(handle, b, n, needed);
+  });
 }
 
 PyObject* policy_notes(PyObject* self, PyObject*) {
@@ -81,7 +82,8 @@ PyObject* policy_notes(PyObject* self, PyObject*) {
   }
 }
 
-bool decide(const rc_policy* policy, const char* kind, uint32_t layer, rc_role role, rc_decision* out) {
+bool decide(const rc_policy* policy, const char* kind, uint32_t layer, rc_role role,
+            rc_decision* out) {
   rc_site site = rc_site_init();
   site.kind = kind;
   site.layer = layer;
@@ -99,23 +101,28 @@ PyObject* policy_decide(PyObject* self, PyObject* arguments) {
   int role;
   if (!PyArg_ParseTuple(arguments, "sIi", &kind, &layer, &role)) return nullptr;
   rc_decision d;
-  if (!decide(reinterpret_cast<Policy*>(self)->handle, kind, layer, static_cast<rc_role>(role), &d)) return nullptr;
-  return Py_BuildValue("{si si si si sI sI}", "action", static_cast<int>(d.action), "tier", static_cast<int>(d.tier),
-                       "codec", static_cast<int>(d.codec), "rule", static_cast<int>(d.rule), "first_layer",
-                       d.first_layer, "n_layers", d.n_layers);
+  if (!decide(reinterpret_cast<Policy*>(self)->handle, kind, layer, static_cast<rc_role>(role), &d))
+    return nullptr;
+  return Py_BuildValue("{si si si si sI sI}", "action", static_cast<int>(d.action), "tier",
+                       static_cast<int>(d.tier), "codec", static_cast<int>(d.codec), "rule",
+                       static_cast<int>(d.rule), "first_layer", d.first_layer, "n_layers",
+                       d.n_layers);
 }
 
 PyMethodDef policy_methods[] = {
     {"describe", policy_describe, METH_NOARGS, "describe() -> the policy's JSON form"},
-    {"notes", policy_notes, METH_NOARGS, "notes() -> list of (field, message): what a setting does not do"},
-    {"decide", policy_decide, METH_VARARGS, "decide(kind, layer, role) -> dict of the decision at that site"},
+    {"notes", policy_notes, METH_NOARGS,
+     "notes() -> list of (field, message): what a setting does not do"},
+    {"decide", policy_decide, METH_VARARGS,
+     "decide(kind, layer, role) -> dict of the decision at that site"},
     {nullptr, nullptr, 0, nullptr}};
-PyType_Slot policy_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(policy_free)},
-                              {Py_tp_methods, policy_methods},
-                              {Py_tp_doc, const_cast<char*>("An immutable table (site, slot) -> decision.")},
-                              {0, nullptr}};
-PyType_Spec policy_spec = {"rcore._core.Policy", sizeof(Policy), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                           policy_slots};
+PyType_Slot policy_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(policy_free)},
+    {Py_tp_methods, policy_methods},
+    {Py_tp_doc, const_cast<char*>("An immutable table (site, slot) -> decision.")},
+    {0, nullptr}};
+PyType_Spec policy_spec = {"rcore._core.Policy", sizeof(Policy), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, policy_slots};
 
 // ---- context
 
@@ -145,8 +152,8 @@ PyObject* context_configure(PyObject* self, PyObject* policy) {
     PyErr_SetString(PyExc_TypeError, "configure() needs a Policy");
     return nullptr;
   }
-  const rc_status status =
-      rc_context_configure(reinterpret_cast<Context*>(self)->handle, reinterpret_cast<Policy*>(policy)->handle);
+  const rc_status status = rc_context_configure(reinterpret_cast<Context*>(self)->handle,
+                                                reinterpret_cast<Policy*>(policy)->handle);
   if (status < 0) return raise_status(status);
   Py_RETURN_NONE;
 }
@@ -160,12 +167,18 @@ PyObject* context_stats(PyObject* self, PyObject*) {
   const struct {
     const char* key;
     uint64_t value;
-  } entries[] = {{"regions_live", s.regions_live},   {"regions_begun", s.regions_begun},
-                 {"regions_passed", s.regions_passed}, {"regions_cancelled", s.regions_cancelled},
-                 {"regions_abandoned", s.regions_abandoned}, {"replays", s.replays},
-                 {"replay_ns", s.replay_ns},         {"live_bytes", s.live_bytes},
-                 {"peak_bytes", s.peak_bytes},       {"dropped_bytes", s.dropped_bytes},
-                 {"regenerated_bytes", s.regenerated_bytes}, {"objects", s.objects}};
+  } entries[] = {{"regions_live", s.regions_live},
+                 {"regions_begun", s.regions_begun},
+                 {"regions_passed", s.regions_passed},
+                 {"regions_cancelled", s.regions_cancelled},
+                 {"regions_abandoned", s.regions_abandoned},
+                 {"replays", s.replays},
+                 {"replay_ns", s.replay_ns},
+                 {"live_bytes", s.live_bytes},
+                 {"peak_bytes", s.peak_bytes},
+                 {"dropped_bytes", s.dropped_bytes},
+                 {"regenerated_bytes", s.regenerated_bytes},
+                 {"objects", s.objects}};
   for (const auto& e : entries) {
     const Ref value(PyLong_FromUnsignedLongLong(e.value));
     if (!value || PyDict_SetItemString(out.get(), e.key, value.get()) < 0) return nullptr;
@@ -175,18 +188,21 @@ PyObject* context_stats(PyObject* self, PyObject*) {
 
 PyObject* context_report(PyObject* self, PyObject*) {
   rc_context* handle = reinterpret_cast<Context*>(self)->handle;
-  return text_of([&](char* b, uint64_t n, uint64_t* needed) { return rc_report(handle, b, n, needed); });
+  return text_of(
+      [&](char* b, uint64_t n, uint64_t* needed) { return rc_report(handle, b, n, needed); });
 }
 
 PyMethodDef context_methods[] = {
     {"configure", context_configure, METH_O, "configure(policy): for regions begun from now on"},
     {"stats", context_stats, METH_NOARGS, "stats() -> dict of the core's counters"},
-    {"report", context_report, METH_NOARGS, "report() -> JSON of the core: per kind and layer, dead rules"},
+    {"report", context_report, METH_NOARGS,
+     "report() -> JSON of the core: per kind and layer, dead rules"},
     {nullptr, nullptr, 0, nullptr}};
-PyType_Slot context_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(context_free)},
-                               {Py_tp_methods, context_methods},
-                               {Py_tp_doc, const_cast<char*>("Storage and statistics of the regions of one policy.")},
-                               {0, nullptr}};
+PyType_Slot context_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(context_free)},
+    {Py_tp_methods, context_methods},
+    {Py_tp_doc, const_cast<char*>("Storage and statistics of the regions of one policy.")},
+    {0, nullptr}};
 PyType_Spec context_spec = {"rcore._core.Context", sizeof(Context), 0,
                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, context_slots};
 
@@ -196,11 +212,13 @@ PyObject* module_new(PyObject*, PyObject* arguments) {
   PyObject *context, *policy;
   const char *kind, *name;
   unsigned layer;
-  if (!PyArg_ParseTuple(arguments, "O!O!ssI", context_type, &context, policy_type, &policy, &kind, &name, &layer))
+  if (!PyArg_ParseTuple(arguments, "O!O!ssI", context_type, &context, policy_type, &policy, &kind,
+                        &name, &layer))
     return nullptr;
   rc_decision saved, output;
   const rc_policy* table = reinterpret_cast<Policy*>(policy)->handle;
-  if (!decide(table, kind, layer, RC_ROLE_SAVED, &saved) || !decide(table, kind, layer, RC_ROLE_OUTPUT, &output))
+  if (!decide(table, kind, layer, RC_ROLE_SAVED, &saved) ||
+      !decide(table, kind, layer, RC_ROLE_OUTPUT, &output))
     return nullptr;
   rc_slot_desc slot = rc_slot_desc_init();
   slot.name = "saved";
@@ -216,7 +234,8 @@ PyObject* module_new(PyObject*, PyObject* arguments) {
   desc.slot_stride = sizeof slot;
   desc.ops = &ops;
   rc_module* handle = nullptr;
-  const rc_status status = rc_module_register(reinterpret_cast<Context*>(context)->handle, &desc, &handle);
+  const rc_status status =
+      rc_module_register(reinterpret_cast<Context*>(context)->handle, &desc, &handle);
   if (status < 0) return raise_status(status);
   Module* self = make<Module>(module_type);
   if (!self) {
@@ -246,9 +265,10 @@ void module_free(PyObject* object) {
 
 PyObject* module_counters(PyObject* object, PyObject*) {
   const Counters& c = reinterpret_cast<Module*>(object)->counters;
-  return Py_BuildValue("{sK sK sK sK sK sK sK}", "regions", c.regions, "nested", c.nested, "replays", c.replays,
-                       "saved_tensors", c.saved_tensors, "freed_bytes", c.freed_bytes, "regenerated_bytes",
-                       c.regenerated_bytes, "replay_ns", c.replay_ns);
+  return Py_BuildValue("{sK sK sK sK sK sK sK}", "regions", c.regions, "nested", c.nested,
+                       "replays", c.replays, "saved_tensors", c.saved_tensors, "freed_bytes",
+                       c.freed_bytes, "regenerated_bytes", c.regenerated_bytes, "replay_ns",
+                       c.replay_ns);
 }
 
 PyObject* module_reset(PyObject* object, PyObject*) {
@@ -270,7 +290,8 @@ PyObject* module_layer(PyObject* object, void*) {
 }
 
 PyMethodDef module_methods[] = {
-    {"counters", module_counters, METH_NOARGS, "counters() -> dict: regions, replays and bytes in the host's memory"},
+    {"counters", module_counters, METH_NOARGS,
+     "counters() -> dict: regions, replays and bytes in the host's memory"},
     {"reset", module_reset, METH_NOARGS, "reset(): sets the counters to zero"},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef module_properties[] = {{"recomputes", module_recomputes, nullptr, nullptr, nullptr},
@@ -278,19 +299,21 @@ PyGetSetDef module_properties[] = {{"recomputes", module_recomputes, nullptr, nu
                                    {"name", module_name, nullptr, nullptr, nullptr},
                                    {"layer", module_layer, nullptr, nullptr, nullptr},
                                    {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyType_Slot module_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(module_free)},
-                              {Py_tp_methods, module_methods},
-                              {Py_tp_getset, module_properties},
-                              {Py_tp_doc, const_cast<char*>("A registered submodule: kind, layer, and what the policy says of it.")},
-                              {0, nullptr}};
+PyType_Slot module_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(module_free)},
+    {Py_tp_methods, module_methods},
+    {Py_tp_getset, module_properties},
+    {Py_tp_doc,
+     const_cast<char*>("A registered submodule: kind, layer, and what the policy says of it.")},
+    {0, nullptr}};
 PyType_Spec module_spec = {"rcore._core.Module", sizeof(Module), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, module_slots};
 
-PyMethodDef functions[] = {
-    {"make_policy", policy_new, METH_VARARGS, "make_policy(json) -> Policy"},
-    {"make_context", context_new, METH_NOARGS, "make_context() -> Context"},
-    {"make_module", module_new, METH_VARARGS, "make_module(context, policy, kind, name, layer) -> Module"},
-    {nullptr, nullptr, 0, nullptr}};
+PyMethodDef functions[] = {{"make_policy", policy_new, METH_VARARGS, "make_policy(json) -> Policy"},
+                           {"make_context", context_new, METH_NOARGS, "make_context() -> Context"},
+                           {"make_module", module_new, METH_VARARGS,
+                            "make_module(context, policy, kind, name, layer) -> Module"},
+                           {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 
@@ -301,10 +324,13 @@ PyObject* raise_status(rc_status status) {
   if (!errors) return nullptr;
   const Ref type(PyObject_GetAttrString(errors.get(), "Error"));
   if (!type) return nullptr;
-  const Ref message(info.field[0] ? PyUnicode_FromFormat("%s: %s: %s", rc_status_name(status), info.field, info.message)
-                                  : PyUnicode_FromFormat("%s: %s", rc_status_name(status), info.message));
+  const Ref message(
+      info.field[0]
+          ? PyUnicode_FromFormat("%s: %s: %s", rc_status_name(status), info.field, info.message)
+          : PyUnicode_FromFormat("%s: %s", rc_status_name(status), info.message));
   if (!message) return nullptr;
-  const Ref error(PyObject_CallFunction(type.get(), "Oss", message.get(), rc_status_name(status), info.field));
+  const Ref error(
+      PyObject_CallFunction(type.get(), "Oss", message.get(), rc_status_name(status), info.field));
   if (error) PyErr_SetObject(type.get(), error.get());
   return nullptr;
 }
@@ -319,7 +345,8 @@ bool region_open(Module* module, void* frame, rc_region** out) {
   return false;
 }
 
-// The saved tensors are the host's: an empty tensor stands for them, so that the core knows what is missing.
+// The saved tensors are the host's: an empty tensor stands for them, so that the core knows what is
+// missing.
 rc_status region_refilled(rc_region* region) {
   static const int64_t kNone[1] = {0};
   rc_tensor_spec spec = rc_tensor_spec_init(), made = rc_tensor_spec_init();
@@ -339,7 +366,9 @@ bool region_seal(rc_region* region) {
 }
 
 bool make_core_types(PyObject* module) {
-  const auto type = [](PyType_Spec* spec) { return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(spec)); };
+  const auto type = [](PyType_Spec* spec) {
+    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(spec));
+  };
   context_type = type(&context_spec);
   policy_type = type(&policy_spec);
   module_type = type(&module_spec);

@@ -1,7 +1,8 @@
-// src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that its graph saves.
-#include "frame.h"
-
+// src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that
+// its graph saves.
 #include <algorithm>
+
+#include "frame.h"
 
 namespace rcpy {
 namespace {
@@ -67,7 +68,8 @@ Frame* layer_before(Module* module) {
   Frame* latest = module->context->latest_layer;
   if (!latest || module->unit_layers < 2 || module->layer == module->first_layer) return nullptr;
   const Module* before = latest->b.module;
-  return before->layer + 1 == module->layer && before->first_layer == module->first_layer ? latest : nullptr;
+  return before->layer + 1 == module->layer && before->first_layer == module->first_layer ? latest
+                                                                                          : nullptr;
 }
 
 // True if `tensor` is an output of `before`: then a link is kept, and the tensor may go.
@@ -110,7 +112,9 @@ bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* key
   b.inputs.resize(static_cast<size_t>(n + k));
   int hooked = -1;
   for (Py_ssize_t i = 0; i < n; ++i)
-    if (!keep_input(before, PyTuple_GetItem(arguments, i), &hooked, &b.inputs[static_cast<size_t>(i)])) return false;
+    if (!keep_input(before, PyTuple_GetItem(arguments, i), &hooked,
+                    &b.inputs[static_cast<size_t>(i)]))
+      return false;
   if (k == 0) return true;
   b.names = PyTuple_New(k);
   if (!b.names) return false;
@@ -148,8 +152,9 @@ bool keep_rng(FrameBody& b) {
   if (!state) return false;
   const void *a, *c;
   uint64_t n, m;
-  if (latest && cpu_bytes(latest, &a, &n) && cpu_bytes(state.get(), &c, &m) && n == m && std::equal(
-          static_cast<const char*>(a), static_cast<const char*>(a) + n, static_cast<const char*>(c))) {
+  if (latest && cpu_bytes(latest, &a, &n) && cpu_bytes(state.get(), &c, &m) && n == m &&
+      std::equal(static_cast<const char*>(a), static_cast<const char*>(a) + n,
+                 static_cast<const char*>(c))) {
     b.rng = Py_NewRef(latest);
     return true;
   }
@@ -170,21 +175,23 @@ bool keep_environment(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   if (needed <= 0) return needed == 0;
   const Ref preserve(PyBool_FromLong(b.flags & kPreserveRng));
   b.environment =
-      call(torch_api.capture_environment, preserve.get(), arguments, keywords ? keywords : Py_None).release();
+      call(torch_api.capture_environment, preserve.get(), arguments, keywords ? keywords : Py_None)
+          .release();
   return b.environment != nullptr;
 }
 
 // True if a region that a policy made is running: what is inside it is recomputed with it, once.
 bool inside_policy_region(const Module* module) {
   for (const Active& a : active())
-    if ((a.frame->b.flags & kByPolicy) && a.frame->b.module->context == module->context) return true;
+    if ((a.frame->b.flags & kByPolicy) && a.frame->b.module->context == module->context)
+      return true;
   return false;
 }
 
 PyObject* call_forward(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   if (b.extras == nullptr) return PyObject_Call(b.function, arguments, keywords);
-  return PyObject_CallMethodObjArgs(b.extras, names.forward, b.function, arguments, keywords ? keywords : Py_None,
-                                    nullptr);
+  return PyObject_CallMethodObjArgs(b.extras, names.forward, b.function, arguments,
+                                    keywords ? keywords : Py_None, nullptr);
 }
 
 Ref run_forward(Frame* frame, PyObject* arguments, PyObject* keywords) {
@@ -192,7 +199,8 @@ Ref run_forward(Frame* frame, PyObject* arguments, PyObject* keywords) {
   const Ref hook(PyCFunction_New(&pack_method, object(frame)));
   static PyMethodDef unpack_method = {"unpack", unpack, METH_O, nullptr};
   static PyObject* unpack_function = PyCFunction_New(&unpack_method, nullptr);
-  if (!hook || !unpack_function || !call(torch_api.push_hooks, hook.get(), unpack_function)) return Ref();
+  if (!hook || !unpack_function || !call(torch_api.push_hooks, hook.get(), unpack_function))
+    return Ref();
   Ref result;
   {
     const Activate here(frame, nullptr);
@@ -213,7 +221,8 @@ Ref run_forward(Frame* frame, PyObject* arguments, PyObject* keywords) {
 // run_region(module, flags, extras, function, arguments, keywords)
 PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   if (n != 6 || !Py_IS_TYPE(a[0], module_type) || !PyTuple_Check(a[4]) || !torch_api.ready) {
-    PyErr_SetString(PyExc_TypeError, "run_region(module, flags, extras, function, arguments, keywords)");
+    PyErr_SetString(PyExc_TypeError,
+                    "run_region(module, flags, extras, function, arguments, keywords)");
     return nullptr;
   }
   Module* module = reinterpret_cast<Module*>(a[0]);

@@ -1,4 +1,5 @@
-// src/_core/frame.cc: lifetimes of frames, holders, runs and tokens, and the Region that Python sees.
+// src/_core/frame.cc: lifetimes of frames, holders, runs and tokens, and the Region that Python
+// sees.
 #include "frame.h"
 
 #include <time.h>
@@ -71,7 +72,8 @@ void frame_free(PyObject* self) {
   PendingError pending;
   Frame* frame = reinterpret_cast<Frame*>(self);
   FrameBody& b = frame->b;
-  if (b.module && b.module->context->latest_layer == frame) b.module->context->latest_layer = nullptr;
+  if (b.module && b.module->context->latest_layer == frame)
+    b.module->context->latest_layer = nullptr;
   while (b.runs) run_unlink(frame, b.runs);
   rc_region_release(b.region, nullptr);
   for (Input& input : b.inputs) Py_XDECREF(input.object);
@@ -126,10 +128,11 @@ PyObject* region_info(PyObject* self, PyObject*) {
   if (status < 0) return raise_status(status);
   size_t alive = 0;
   for (const Holder* holder : b.holders) alive += holder != nullptr;
-  return Py_BuildValue("{sK sO sO sI si sK sn sn sK sI}", "id", info.id, "kind", b.module->kind, "name", b.module->name,
-                       "layer", b.module->layer, "state", static_cast<int>(info.state), "replays", info.replays,
-                       "saved_tensors", static_cast<Py_ssize_t>(b.holders.size()), "alive",
-                       static_cast<Py_ssize_t>(alive), "saved_bytes", b.saved_bytes, "records", b.n_records);
+  return Py_BuildValue(
+      "{sK sO sO sI si sK sn sn sK sI}", "id", info.id, "kind", b.module->kind, "name",
+      b.module->name, "layer", b.module->layer, "state", static_cast<int>(info.state), "replays",
+      info.replays, "saved_tensors", static_cast<Py_ssize_t>(b.holders.size()), "alive",
+      static_cast<Py_ssize_t>(alive), "saved_bytes", b.saved_bytes, "records", b.n_records);
 }
 
 PyObject* region_module(PyObject* self, void*) {
@@ -142,19 +145,23 @@ PyObject* region_function(PyObject* self, void*) {
 
 PyMethodDef region_methods[] = {
     {"replay", region_replay, METH_NOARGS,
-     "replay(): makes the saved tensors available now; every backward shares them until release() or its graph is freed"},
-    {"release", region_release, METH_NOARGS, "release(): drops what replay() made; a later backward replays again"},
+     "replay(): makes the saved tensors available now; every backward shares them until release() "
+     "or its graph is freed"},
+    {"release", region_release, METH_NOARGS,
+     "release(): drops what replay() made; a later backward replays again"},
     {"info", region_info, METH_NOARGS, "info() -> dict of the region's state"},
     {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef region_properties[] = {{"ready", region_ready, nullptr, "True between replay() and release()", nullptr},
-                                   {"module", region_module, nullptr, "the registered module", nullptr},
-                                   {"function", region_function, nullptr, "what a replay calls", nullptr},
-                                   {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyType_Slot frame_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(frame_free)},
-                             {Py_tp_methods, region_methods},
-                             {Py_tp_getset, region_properties},
-                             {Py_tp_doc, const_cast<char*>("One run of a function whose saved tensors are made again.")},
-                             {0, nullptr}};
+PyGetSetDef region_properties[] = {
+    {"ready", region_ready, nullptr, "True between replay() and release()", nullptr},
+    {"module", region_module, nullptr, "the registered module", nullptr},
+    {"function", region_function, nullptr, "what a replay calls", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyType_Slot frame_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(frame_free)},
+    {Py_tp_methods, region_methods},
+    {Py_tp_getset, region_properties},
+    {Py_tp_doc, const_cast<char*>("One run of a function whose saved tensors are made again.")},
+    {0, nullptr}};
 PyType_Slot holder_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(holder_free)}, {0, nullptr}};
 PyType_Slot run_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(run_free)}, {0, nullptr}};
 PyType_Slot token_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(token_free)}, {0, nullptr}};
@@ -167,7 +174,9 @@ PyType_Spec token_spec = {"rcore._core.Token", sizeof(Token), 0, kTypeFlags, tok
 }  // namespace
 
 bool make_frame_types(PyObject* module) {
-  const auto type = [](PyType_Spec* spec) { return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(spec)); };
+  const auto type = [](PyType_Spec* spec) {
+    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(spec));
+  };
   frame_type = type(&frame_spec);
   holder_type = type(&holder_spec);
   run_type = type(&run_spec);
@@ -214,7 +223,8 @@ Token* new_token(Run* run, size_t index) {
   return token;
 }
 
-// The replay's own graph may still ask for the value: its token then keeps an alias without a graph.
+// The replay's own graph may still ask for the value: its token then keeps an alias without a
+// graph.
 PyObject* run_take(Run* run, size_t index) {
   PyObject* value = std::exchange(run->b.values[index], nullptr);
   if (!value) return nullptr;
@@ -224,7 +234,8 @@ PyObject* run_take(Run* run, size_t index) {
     PendingError pending;
     Py_INCREF(object(token));
     const Ref leaf(PyObject_GetAttr(value, names.is_leaf));
-    token->value = leaf && leaf.get() == Py_True ? Py_NewRef(value) : PyObject_GetAttr(value, names.data);
+    token->value =
+        leaf && leaf.get() == Py_True ? Py_NewRef(value) : PyObject_GetAttr(value, names.data);
     PyErr_Clear();
     Py_DECREF(object(token));
   }

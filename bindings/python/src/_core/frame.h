@@ -1,15 +1,17 @@
-// src/_core/frame.h: what a region is to autograd: the call to repeat, what its graph saved, and the replays of it.
+// src/_core/frame.h: what a region is to autograd: the call to repeat, what its graph saved, and
+// the replays of it.
 //
-// The forward graph stores a Holder for every saved tensor; holders own their Frame, the Frame borrows its holders, so
-// a frame lives exactly as long as something in the graph may still ask for a value. A Run is one replay for one
-// backward pass; the frame owns it, it borrows the frame. What the replay's own graph saves is a Token that finds its
-// value in the Run: owning it would close the cycle value -> its node -> saved variable -> value.
+// The forward graph stores a Holder for every saved tensor; holders own their Frame, the Frame
+// borrows its holders, so a frame lives exactly as long as something in the graph may still ask for
+// a value. A Run is one replay for one backward pass; the frame owns it, it borrows the frame. What
+// the replay's own graph saves is a Token that finds its value in the Run: owning it would close
+// the cycle value -> its node -> saved variable -> value.
 #pragma once
+
+#include <vector>
 
 #include "core.h"
 #include "torch_api.h"
-
-#include <vector>
 
 namespace rcpy {
 
@@ -18,7 +20,7 @@ enum Flag : uint32_t {
   kPreserveRng = 1,
   kEarlyStop = 2,
   kCheckHeaders = 4,
-  kMeasure = 8,   // extras.measure(tensor) is compared too
+  kMeasure = 8,    // extras.measure(tensor) is compared too
   kByPolicy = 16,  // begun by apply(): inside another such region it is part of that one
 };
 
@@ -26,8 +28,7 @@ struct Run;
 struct Token;
 
 struct Holder {
-  PyObject_HEAD
-  Frame* frame;
+  PyObject_HEAD Frame* frame;
   size_t index;
 };
 
@@ -40,8 +41,8 @@ struct Input {
     kLinked      // an output of the layer before, in the same recompute unit: nobody holds it
   };
   Kind kind = kPlain;
-  uint32_t output = 0;    // kLinked
-  int64_t version = 0;    // kVersioned, kLinked
+  uint32_t output = 0;         // kLinked
+  int64_t version = 0;         // kVersioned, kLinked
   PyObject* object = nullptr;  // kLinked: the Frame of that layer
 };
 
@@ -67,8 +68,7 @@ struct FrameBody {
 };
 
 struct Frame {
-  PyObject_HEAD
-  FrameBody b;
+  PyObject_HEAD FrameBody b;
 };
 
 struct RunBody {
@@ -77,7 +77,8 @@ struct RunBody {
   long task = 0;
   PyObject* group = nullptr;
   bool shared = false;  // made by Region.replay(): values are handed out until released
-  bool done = false, may_stop = false, keep_outputs = false, too_many = false, tolerant = false, stopped = false;
+  bool done = false, may_stop = false, keep_outputs = false, too_many = false, tolerant = false,
+       stopped = false;
   unsigned long owner = 0;
   size_t count = 0, live = 0;
   uint32_t next_record = 0;
@@ -88,13 +89,11 @@ struct RunBody {
 };
 
 struct Run {
-  PyObject_HEAD
-  RunBody b;
+  PyObject_HEAD RunBody b;
 };
 
 struct Token {
-  PyObject_HEAD
-  Run* run;
+  PyObject_HEAD Run* run;
   size_t index;
   PyObject* value;  // once the run has given its own away
 };
@@ -109,7 +108,8 @@ Frame* new_frame();
 Holder* new_holder(Frame* frame, size_t index);
 Run* new_run(Frame* frame);  // linked into the frame, which owns it
 Token* new_token(Run* run, size_t index);
-PyObject* run_take(Run* run, size_t index);  // the value, owned; NULL, without an error, where there is none
+PyObject* run_take(Run* run,
+                   size_t index);  // the value, owned; NULL, without an error, where there is none
 void run_unlink(Frame* frame, Run* run);
 void drop_finished_runs(Frame* frame);
 int64_t now_ns();

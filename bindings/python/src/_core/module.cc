@@ -11,23 +11,29 @@ PyObject* version(PyObject*, PyObject*) {
 
 PyMethodDef methods[] = {
     {"version", version, METH_NOARGS, "version() -> (major, minor, patch) of the loaded library"},
-    {"setup_torch", setup_torch, METH_O, "setup_torch(callables) -> whether tensors are read by the exchange capsule"},
-    {"run_region", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_region)), METH_FASTCALL,
-     "run_region(module, flags, extras, function, arguments, keywords) -> what the function returns"},
+    {"setup_torch", setup_torch, METH_O,
+     "setup_torch(callables) -> whether tensors are read by the exchange capsule"},
+    {"run_region", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_region)),
+     METH_FASTCALL,
+     "run_region(module, flags, extras, function, arguments, keywords) -> what the function "
+     "returns"},
     {"record", record, METH_O, "record(tensor) -> it, or in a replay what the forward had there"},
     {"is_replaying", is_replaying, METH_NOARGS, "is_replaying() -> bool"},
-    {"collect", collect, METH_O, "collect(list or None) -> the former one; regions begun on this thread are appended"},
+    {"collect", collect, METH_O,
+     "collect(list or None) -> the former one; regions begun on this thread are appended"},
     {nullptr, nullptr, 0, nullptr}};
 
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, "rcore._core", nullptr, -1, methods,
-                          nullptr,               nullptr,       nullptr, nullptr};
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "rcore._core", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 }  // namespace rcpy
 
 PyMODINIT_FUNC PyInit__core(void) {
   PyObject* module = PyModule_Create(&rcpy::definition);
-  if (module && rcpy::make_names() && rcpy::make_core_types(module) && rcpy::make_frame_types(module)) return module;
+  if (module && rcpy::make_names() && rcpy::make_core_types(module) &&
+      rcpy::make_frame_types(module))
+    return module;
   Py_XDECREF(module);
   return nullptr;
 }

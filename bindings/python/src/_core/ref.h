@@ -1,4 +1,5 @@
-// src/_core/ref.h: one owned reference to a Python object; the limited C API, nothing of a Python version.
+// src/_core/ref.h: one owned reference to a Python object; the limited C API, nothing of a Python
+// version.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN

@@ -1,7 +1,8 @@
-// src/_core/replay.cc: the backward of a region: its function runs again, for the values that its graph asks for.
-#include "frame.h"
-
+// src/_core/replay.cc: the backward of a region: its function runs again, for the values that its
+// graph asks for.
 #include <time.h>
+
+#include "frame.h"
 
 namespace rcpy {
 namespace {
@@ -10,13 +11,18 @@ PyObject* object(void* o) {
   return static_cast<PyObject*>(o);
 }
 
-// Below this nothing can have run after the last save but Python's own instructions: the shortest operator takes more.
-constexpr int64_t kNoOperatorNs = 1000;
+// An exception through torch and a few Python frames costs about this; so long may the last
+// operator take instead.
+constexpr int64_t kStopNs = 10000;
 
-// True if stopping saves something: an exception costs more than the rest of a function that does nothing visible.
+// True if stopping saves something, or would be missed: what is left after the last save is the
+// operator that saves, and it may end where the Python code behind it only returns. A dispatch mode
+// would see it run.
 bool stop_pays(Run* run) {
   const FrameBody& b = run->b.frame->b;
-  if (!b.completed || b.environment || b.extras || b.tail_ns >= kNoOperatorNs) return true;
+  if (!b.completed || b.environment || b.extras || b.tail_ns >= kStopNs) return true;
+  const Ref modes = call(torch_api.dispatch_modes);
+  if (!modes || PyLong_AsLong(modes.get()) != 0) return true;
   PyObject* here = object(PyEval_GetFrame());
   if (!here || !run->b.base) return true;
   if (here == run->b.base) return false;
@@ -51,7 +57,8 @@ bool check_value(Run* run, size_t index, PyObject* tensor) {
   }
   if (b.flags & kMeasure) {
     const Ref measure(PyObject_CallMethodObjArgs(b.extras, names.measure, tensor, nullptr));
-    if (!measure || index >= static_cast<size_t>(PyList_Size(b.measures))) return static_cast<bool>(measure);
+    if (!measure || index >= static_cast<size_t>(PyList_Size(b.measures)))
+      return static_cast<bool>(measure);
     PyObject* saved = PyList_GetItem(b.measures, static_cast<Py_ssize_t>(index));
     const int same = PyObject_RichCompareBool(saved, measure.get(), Py_EQ);
     if (same < 0) return false;
@@ -75,7 +82,8 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
   const size_t index = r.count++;
   if (index >= r.values.size()) {
     if (!b.completed)
-      r.tolerant = true;  // a backward inside the region: the forward had not saved all when it asked
+      r.tolerant =
+          true;  // a backward inside the region: the forward had not saved all when it asked
     else if (!(b.flags & kEarlyStop))
       r.too_many = true;
     return detached(tensor);
@@ -106,7 +114,8 @@ PyObject* reunpack(PyObject*, PyObject* kept) {
   const Token* token = reinterpret_cast<Token*>(kept);
   PyObject* value = token->value ? token->value : token->run->b.values[token->index];
   if (value) return Py_NewRef(value);
-  PyErr_SetString(torch_api.checkpoint_error, "rcore.torch: a tensor saved during a replay is gone");
+  PyErr_SetString(torch_api.checkpoint_error,
+                  "rcore.torch: a tensor saved during a replay is gone");
   return nullptr;
 }
 
@@ -114,10 +123,12 @@ PyMethodDef repack_method = {"repack", repack, METH_O, nullptr};
 PyMethodDef reunpack_method = {"reunpack", reunpack, METH_O, nullptr};
 
 PyObject* raise_changed(size_t index, int64_t version, int64_t expected) {
-  return PyErr_Format(PyExc_RuntimeError,
-                      "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                      "input %zu of a checkpointed region is at version %lld; expected version %lld instead",
-                      index, static_cast<long long>(version), static_cast<long long>(expected));
+  return PyErr_Format(
+      PyExc_RuntimeError,
+      "one of the variables needed for gradient computation has been modified by an inplace "
+      "operation: "
+      "input %zu of a checkpointed region is at version %lld; expected version %lld instead",
+      index, static_cast<long long>(version), static_cast<long long>(expected));
 }
 
 // The output of the layer before, made again for the same backward pass.
@@ -129,13 +140,15 @@ Ref linked_output(Frame* before, uint32_t output, long task, PyObject* group) {
   Ref owner;
   if (!run) {
     bool taken = false;
-    for (Run* r = before->b.runs; r; r = r->b.next) taken |= r->b.task == task && r->b.group == group;
+    for (Run* r = before->b.runs; r; r = r->b.next)
+      taken |= r->b.task == task && r->b.group == group;
     run = start_run(before, taken ? kNoTask : task, taken ? nullptr : group, true);
     if (!run) return Ref();
     owner = Ref(object(run));
   }
   PyObject* outputs = run->b.outputs;
-  Ref value = PyTuple_Check(outputs) ? Ref::borrow(PyTuple_GetItem(outputs, output)) : Ref::borrow(outputs);
+  Ref value =
+      PyTuple_Check(outputs) ? Ref::borrow(PyTuple_GetItem(outputs, output)) : Ref::borrow(outputs);
   Py_CLEAR(run->b.outputs);
   if (run->b.task == kNoTask) run_unlink(before, run);
   return value;
@@ -150,7 +163,8 @@ bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywo
     if (input.kind == Input::kSaved) {
       value = Ref(PyObject_CallMethodObjArgs(input.object, names.unpack, nullptr));
     } else if (input.kind == Input::kLinked) {
-      value = linked_output(reinterpret_cast<Frame*>(input.object), input.output, run->b.task, run->b.group);
+      value = linked_output(reinterpret_cast<Frame*>(input.object), input.output, run->b.task,
+                            run->b.group);
     } else {
       value = Ref::borrow(input.object);
       if (input.kind == Input::kVersioned) {
@@ -166,7 +180,9 @@ bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywo
       continue;
     }
     if (!*keywords && !(*keywords = PyDict_New())) return false;
-    if (PyDict_SetItem(*keywords, PyTuple_GetItem(b.names, static_cast<Py_ssize_t>(i - n)), value.get()) < 0) return false;
+    if (PyDict_SetItem(*keywords, PyTuple_GetItem(b.names, static_cast<Py_ssize_t>(i - n)),
+                       value.get()) < 0)
+      return false;
   }
   return true;
 }
@@ -183,8 +199,8 @@ Ref call_again(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   if (!rare) rare = call_bool(torch_api.is_any_autocast);
   if (rare < 0) return Ref();
   if (!rare) return Ref(PyObject_Call(b.function, arguments, keywords));
-  return call(torch_api.replay_in_environment, b.environment ? b.environment : Py_None, b.extras ? b.extras : Py_None,
-              b.function, arguments, keywords ? keywords : Py_None);
+  return call(torch_api.replay_in_environment, b.environment ? b.environment : Py_None,
+              b.extras ? b.extras : Py_None, b.function, arguments, keywords ? keywords : Py_None);
 }
 
 bool run_again(Frame* frame, Run* run, PyObject* arguments, PyObject* keywords) {
@@ -231,20 +247,23 @@ bool replay_function(Frame* frame, Run* run) {
 }
 
 const char kTip[] =
-    "\n\nTip: pass `debug=True` to checkpoint(...), or use `with set_checkpoint_debug_enabled(True):`, to see the "
+    "\n\nTip: pass `debug=True` to checkpoint(...), or use `with "
+    "set_checkpoint_debug_enabled(True):`, to see the "
     "operators of both runs; pass `determinism_check=\"verify\"` to compare values.\n";
 
 PyObject* raise_mismatches(Run* run, const FrameBody& b) {
   Ref text(PyUnicode_FromString(""));
   for (Py_ssize_t i = 0; i < PyList_Size(run->b.mismatches) && text; ++i) {
     PyObject* entry = PyList_GetItem(run->b.mismatches, i);
-    const Ref line(PyUnicode_FromFormat("tensor at position %S:\nsaved metadata: %S\nrecomputed metadata: %S\n",
-                                        PyTuple_GetItem(entry, 0), PyTuple_GetItem(entry, 1), PyTuple_GetItem(entry, 2)));
+    const Ref line(PyUnicode_FromFormat(
+        "tensor at position %S:\nsaved metadata: %S\nrecomputed metadata: %S\n",
+        PyTuple_GetItem(entry, 0), PyTuple_GetItem(entry, 1), PyTuple_GetItem(entry, 2)));
     if (line) text = Ref(PyUnicode_Concat(text.get(), line.get()));
   }
   if (!text) return nullptr;
   return PyErr_Format(torch_api.checkpoint_error,
-                      "torch.utils.checkpoint: Recomputed values for the following tensors have different metadata than "
+                      "torch.utils.checkpoint: Recomputed values for the following tensors have "
+                      "different metadata than "
                       "during the forward pass.\n%U(module '%U', kind '%U', layer %u)%s",
                       text.get(), b.module->name, b.module->kind, b.module->layer, kTip);
 }
@@ -256,15 +275,18 @@ bool check_run(Frame* frame, Run* run) {
   if (r.tolerant) return true;
   if (r.too_many) {
     PyErr_Format(torch_api.checkpoint_error,
-                 "torch.utils.checkpoint: trying to save more tensors during recomputation than during the original "
+                 "torch.utils.checkpoint: trying to save more tensors during recomputation than "
+                 "during the original "
                  "forward pass.%s",
                  kTip);
     return false;
   }
   if (r.count < r.values.size()) {
     PyErr_Format(torch_api.checkpoint_error,
-                 "torch.utils.checkpoint: A different number of tensors was saved during the original forward and "
-                 "recomputation.\nNumber of tensors saved during forward: %zu\nNumber of tensors saved during "
+                 "torch.utils.checkpoint: A different number of tensors was saved during the "
+                 "original forward and "
+                 "recomputation.\nNumber of tensors saved during forward: %zu\nNumber of tensors "
+                 "saved during "
                  "recomputation: %zu.%s",
                  r.values.size(), r.count, kTip);
     return false;
@@ -330,8 +352,7 @@ bool wait_for(Run* run) {
   if (run->b.done) return true;
   if (run->b.owner == PyThread_get_thread_ident()) return true;
   while (!run->b.done && run->b.frame) {  // another thread of the engine replays it
-    Py_BEGIN_ALLOW_THREADS
-    const timespec nap = {0, 20000};
+    Py_BEGIN_ALLOW_THREADS const timespec nap = {0, 20000};
     nanosleep(&nap, nullptr);
     Py_END_ALLOW_THREADS
   }
@@ -339,20 +360,24 @@ bool wait_for(Run* run) {
 }
 
 PyObject* raise_taken(bool group) {
-  return PyErr_Format(torch_api.checkpoint_error,
-                      "torch.utils.checkpoint: Unpack is being triggered for a tensor that was already unpacked once. "
-                      "%sIf you are calling ctx.saved_tensors in backward, make sure to do so only once. Otherwise "
-                      "please open an issue with details on your use case.",
-                      group ? "Performing two backward calls that overlap (i.e. require the same saved activation in "
-                              "order to compute gradients) is not allowed while under the "
-                              "torch.utils.checkpoint.GraphExecGroup context. "
-                            : "");
+  return PyErr_Format(
+      torch_api.checkpoint_error,
+      "torch.utils.checkpoint: Unpack is being triggered for a tensor that was already unpacked "
+      "once. "
+      "%sIf you are calling ctx.saved_tensors in backward, make sure to do so only once. Otherwise "
+      "please open an issue with details on your use case.",
+      group
+          ? "Performing two backward calls that overlap (i.e. require the same saved activation in "
+            "order to compute gradients) is not allowed while under the "
+            "torch.utils.checkpoint.GraphExecGroup context. "
+          : "");
 }
 
 }  // namespace
 
 PyObject* raise_too_early(const char* what) {
-  return PyErr_Format(torch_api.error, "rcore.torch: %s while the region's forward is still running", what);
+  return PyErr_Format(torch_api.error,
+                      "rcore.torch: %s while the region's forward is still running", what);
 }
 
 rc_status frame_replay(const rc_replay_args* args) {
@@ -399,9 +424,11 @@ PyObject* unpack(PyObject*, PyObject* kept) {
 
   Ref owner;
   for (Run* run = frame->b.runs; run; run = run->b.next) {
-    const bool ready = run->b.shared && run->b.done && holder->index < run->b.values.size() && run->b.values[holder->index];
+    const bool ready = run->b.shared && run->b.done && holder->index < run->b.values.size() &&
+                       run->b.values[holder->index];
     if (ready) return Py_NewRef(run->b.values[holder->index]);
-    if (task != kNoTask && !run->b.shared && run->b.task == task && run->b.group == group) owner = Ref::borrow(object(run));
+    if (task != kNoTask && !run->b.shared && run->b.task == task && run->b.group == group)
+      owner = Ref::borrow(object(run));
   }
   const Ref keep_frame = Ref::borrow(object(frame)), keep_holder = Ref::borrow(kept);
   if (owner)

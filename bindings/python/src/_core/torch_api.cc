@@ -40,11 +40,15 @@ bool is_contiguous(const DLTensor& t) {
 }  // namespace
 
 bool make_names() {
-  const auto intern = [](PyObject** out, const char* text) { return (*out = PyUnicode_InternFromString(text)) != nullptr; };
-  return intern(&names.is_leaf, "is_leaf") && intern(&names.data, "data") && intern(&names.version, "_version") &&
-         intern(&names.unpack, "unpack") && intern(&names.shape, "shape") && intern(&names.dtype, "dtype") &&
-         intern(&names.device, "device") && intern(&names.nbytes, "nbytes") && intern(&names.forward, "forward") &&
-         intern(&names.replay, "replay") && intern(&names.explain, "explain") && intern(&names.measure, "measure");
+  const auto intern = [](PyObject** out, const char* text) {
+    return (*out = PyUnicode_InternFromString(text)) != nullptr;
+  };
+  return intern(&names.is_leaf, "is_leaf") && intern(&names.data, "data") &&
+         intern(&names.version, "_version") && intern(&names.unpack, "unpack") &&
+         intern(&names.shape, "shape") && intern(&names.dtype, "dtype") &&
+         intern(&names.device, "device") && intern(&names.nbytes, "nbytes") &&
+         intern(&names.forward, "forward") && intern(&names.replay, "replay") &&
+         intern(&names.explain, "explain") && intern(&names.measure, "measure");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {
@@ -62,6 +66,7 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"make_saved_tensor", &torch_api.make_saved_tensor},
       {"is_any_autocast", &torch_api.is_any_autocast},
       {"function_modes", &torch_api.function_modes},
+      {"dispatch_modes", &torch_api.dispatch_modes},
       {"get_state", &torch_api.get_state},
       {"set_state", &torch_api.set_state},
       {"capture_environment", &torch_api.capture_environment},
@@ -80,8 +85,11 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
   torch_api.has_accelerator = PyObject_IsTrue(accelerator) == 1;
   PyObject* capsule = PyDict_GetItemString(callables, "dlpack_exchange_api");
   if (capsule && PyCapsule_IsValid(capsule, "dlpack_exchange_api")) {
-    exchange = static_cast<DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
-    if (exchange && (exchange->header.version.major != 1 || !exchange->dltensor_from_py_object_no_sync)) exchange = nullptr;
+    exchange =
+        static_cast<DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+    if (exchange &&
+        (exchange->header.version.major != 1 || !exchange->dltensor_from_py_object_no_sync))
+      exchange = nullptr;
   } else {
     exchange = nullptr;
   }
@@ -103,7 +111,8 @@ bool borrow_dltensor(PyObject* tensor, DLTensor* out) {
 
 bool cpu_bytes(PyObject* tensor, const void** data, uint64_t* bytes) {
   DLTensor t;
-  if (!borrow_dltensor(tensor, &t) || t.device.device_type != kDLCPU || !is_contiguous(t)) return false;
+  if (!borrow_dltensor(tensor, &t) || t.device.device_type != kDLCPU || !is_contiguous(t))
+    return false;
   uint64_t n = 1;
   for (int i = 0; i < t.ndim; ++i) n *= static_cast<uint64_t>(t.shape[i]);
   *data = static_cast<const char*>(t.data) + t.byte_offset;
@@ -131,8 +140,8 @@ bool read_header(PyObject* tensor, std::vector<int64_t>* shapes, TensorHeader* o
   out->device = {};
   out->dtype = {};
   out->bytes = 0;
-  const Ref shape(PyObject_GetAttr(tensor, names.shape)), dtype(PyObject_GetAttr(tensor, names.dtype)),
-      device(PyObject_GetAttr(tensor, names.device));
+  const Ref shape(PyObject_GetAttr(tensor, names.shape)),
+      dtype(PyObject_GetAttr(tensor, names.dtype)), device(PyObject_GetAttr(tensor, names.device));
   if (!shape || !dtype || !device) return false;
   const Ref bytes(PyObject_GetAttr(tensor, names.nbytes));
   if (bytes && PyLong_Check(bytes.get())) out->bytes = PyLong_AsUnsignedLongLong(bytes.get());
@@ -141,39 +150,48 @@ bool read_header(PyObject* tensor, std::vector<int64_t>* shapes, TensorHeader* o
   return out->other != nullptr;
 }
 
-int same_header(const TensorHeader& a, const int64_t* a_shape, const TensorHeader& b, const int64_t* b_shape) {
+int same_header(const TensorHeader& a, const int64_t* a_shape, const TensorHeader& b,
+                const int64_t* b_shape) {
   if (a.ndim == -2 || b.ndim == -2) return 1;
   if (a.ndim != b.ndim) return 0;
   if (a.ndim == -1) return PyObject_RichCompareBool(a.other, b.other, Py_EQ);
   return a.device.device_type == b.device.device_type && a.device.device_id == b.device.device_id &&
-         a.dtype.code == b.dtype.code && a.dtype.bits == b.dtype.bits && a.dtype.lanes == b.dtype.lanes &&
+         a.dtype.code == b.dtype.code && a.dtype.bits == b.dtype.bits &&
+         a.dtype.lanes == b.dtype.lanes &&
          std::memcmp(a_shape, b_shape, sizeof(int64_t) * static_cast<size_t>(a.ndim)) == 0;
 }
 
 Ref describe_tensor(PyObject* tensor) {
-  const Ref shape(PyObject_GetAttr(tensor, names.shape)), dtype(PyObject_GetAttr(tensor, names.dtype)),
-      device(PyObject_GetAttr(tensor, names.device));
+  const Ref shape(PyObject_GetAttr(tensor, names.shape)),
+      dtype(PyObject_GetAttr(tensor, names.dtype)), device(PyObject_GetAttr(tensor, names.device));
   if (!shape || !dtype || !device) return Ref();
-  return Ref(Py_BuildValue("{sOsOsO}", "shape", shape.get(), "dtype", dtype.get(), "device", device.get()));
+  return Ref(Py_BuildValue("{sOsOsO}", "shape", shape.get(), "dtype", dtype.get(), "device",
+                           device.get()));
 }
 
 Ref describe_header(const TensorHeader& header, const int64_t* shape) {
   if (header.ndim < 0)
-    return header.other ? Ref(Py_BuildValue("{sOsOsO}", "shape", PyTuple_GetItem(header.other, 0), "dtype",
-                                            PyTuple_GetItem(header.other, 1), "device", PyTuple_GetItem(header.other, 2)))
+    return header.other ? Ref(Py_BuildValue("{sOsOsO}", "shape", PyTuple_GetItem(header.other, 0),
+                                            "dtype", PyTuple_GetItem(header.other, 1), "device",
+                                            PyTuple_GetItem(header.other, 2)))
                         : Ref::borrow(Py_None);
-  static const char* const kCodes[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  static const char* const kCodes[] = {"int",    "uint",    "float", "opaque",
+                                       "bfloat", "complex", "bool"};
   const char* code = header.dtype.code < 7 ? kCodes[header.dtype.code] : "dlpack";
   const Ref sizes(PyTuple_New(header.ndim));
   if (!sizes) return Ref();
-  for (int i = 0; i < header.ndim; ++i) PyTuple_SetItem(sizes.get(), i, PyLong_FromLongLong(shape[i]));
-  const Ref dtype(header.dtype.code == kDLBool ? PyUnicode_FromString("torch.bool")
-                                               : PyUnicode_FromFormat("torch.%s%d", code, header.dtype.bits));
+  for (int i = 0; i < header.ndim; ++i)
+    PyTuple_SetItem(sizes.get(), i, PyLong_FromLongLong(shape[i]));
+  const Ref dtype(header.dtype.code == kDLBool
+                      ? PyUnicode_FromString("torch.bool")
+                      : PyUnicode_FromFormat("torch.%s%d", code, header.dtype.bits));
   const Ref device(header.device.device_type == kDLCPU
                        ? PyUnicode_FromString("cpu")
-                       : PyUnicode_FromFormat("device type %d:%d", static_cast<int>(header.device.device_type),
+                       : PyUnicode_FromFormat("device type %d:%d",
+                                              static_cast<int>(header.device.device_type),
                                               header.device.device_id));
-  return Ref(Py_BuildValue("{sOsOsO}", "shape", sizes.get(), "dtype", dtype.get(), "device", device.get()));
+  return Ref(Py_BuildValue("{sOsOsO}", "shape", sizes.get(), "dtype", dtype.get(), "device",
+                           device.get()));
 }
 
 }  // namespace rcpy

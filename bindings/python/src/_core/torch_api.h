@@ -1,23 +1,27 @@
-// src/_core/torch_api.h: the functions of torch that the hot path calls, looked up once, and tensors' headers by DLPack.
+// src/_core/torch_api.h: the functions of torch that the hot path calls, looked up once, and
+// tensors' headers by DLPack.
 //
-// The extension is built without torch. rcore.torch hands over the Python callables it needs; tensor headers are read
-// through the exchange capsule of the tensor type where torch has one, and through attributes where it has not.
+// The extension is built without torch. rcore.torch hands over the Python callables it needs;
+// tensor headers are read through the exchange capsule of the tensor type where torch has one, and
+// through attributes where it has not.
 #pragma once
-
-#include "ref.h"
 
 #include <dlpack/dlpack.h>
 
 #include <cstdint>
 #include <vector>
 
+#include "ref.h"
+
 namespace rcpy {
 
 struct TorchApi {
   bool ready = false;
-  PyObject *is_grad_enabled, *set_grad_enabled, *push_hooks, *pop_hooks, *top_hooks, *graph_task_id, *graph_exec_group,
-      *make_saved_tensor, *is_any_autocast, *function_modes, *get_state, *set_state;
-  PyObject *capture_environment, *replay_in_environment, *is_tail_silent;  // rcore's own, for what is rare
+  PyObject *is_grad_enabled, *set_grad_enabled, *push_hooks, *pop_hooks, *top_hooks, *graph_task_id,
+      *graph_exec_group, *make_saved_tensor, *is_any_autocast, *function_modes, *dispatch_modes,
+      *get_state, *set_state;
+  PyObject *capture_environment, *replay_in_environment,
+      *is_tail_silent;  // rcore's own, for what is rare
   PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type;
   bool has_accelerator = false;
 };
@@ -25,7 +29,8 @@ extern TorchApi torch_api;
 
 // Interned attribute names.
 struct Names {
-  PyObject *is_leaf, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay, *explain, *measure;
+  PyObject *is_leaf, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
+      *explain, *measure;
 };
 extern Names names;
 
@@ -43,11 +48,12 @@ inline Ref call(PyObject* f, A... arguments) {
 // 1, 0, or -1 with an error set.
 int call_bool(PyObject* f);
 
-// What a determinism check compares. Exact: `shape` lies in a vector that its owner keeps beside it.
+// What a determinism check compares. Exact: `shape` lies in a vector that its owner keeps beside
+// it.
 struct TensorHeader {
   DLDevice device;
   DLDataType dtype;
-  int32_t ndim;      // -1 = `other` holds (shape, dtype, device) as Python objects; -2 = not looked at
+  int32_t ndim;  // -1 = `other` holds (shape, dtype, device) as Python objects; -2 = not looked at
   uint32_t shape_at;
   uint64_t bytes;
   PyObject* other;
@@ -55,7 +61,8 @@ struct TensorHeader {
 // Reads a header; appends the shape to `shapes`. False with an error set.
 bool read_header(PyObject* tensor, std::vector<int64_t>* shapes, TensorHeader* out);
 // 1 the same, 0 not, -1 with an error set. `shape` are those of a.
-int same_header(const TensorHeader& a, const int64_t* a_shape, const TensorHeader& b, const int64_t* b_shape);
+int same_header(const TensorHeader& a, const int64_t* a_shape, const TensorHeader& b,
+                const int64_t* b_shape);
 // {'shape': ..., 'dtype': ..., 'device': ...} of a tensor, as torch prints it.
 Ref describe_tensor(PyObject* tensor);
 Ref describe_header(const TensorHeader& header, const int64_t* shape);

@@ -24,10 +24,9 @@ Measure = Callable[[torch.Tensor], Any] | None
 
 @dataclasses.dataclass(frozen=True)
 class Digest:
-    """Sixteen hex digits of a tensor's bytes, and which operator saved it. Equal if the bytes are."""
+    """Sixteen hex digits of a tensor's bytes. Equal if the bytes are."""
 
     value: str
-    operator: str = dataclasses.field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"digest {self.value}"
@@ -84,7 +83,7 @@ class _Log(TorchDispatchMode):
         self.operators: list[str] = []
         self.stacks: list[list[str]] = []
         self.count = 0
-        self.latest: set[int] = set()
+        self.makers: dict[int, str] = {}  # address -> the operator that wrote there last
         self.paused = False
         self._with_stacks = stacks
 
@@ -97,8 +96,9 @@ class _Log(TorchDispatchMode):
             return out
         self.count += 1
         results = out if isinstance(out, (tuple, list)) else (out,)
-        self.latest = {t.data_ptr() for t in results if isinstance(t, torch.Tensor) and t.layout is torch.strided
-                       and type(t) is torch.Tensor and t.device.type != "meta"}
+        for t in results:
+            if type(t) is torch.Tensor and t.layout is torch.strided and t.device.type != "meta":
+                self.makers[t.data_ptr()] = str(func)
         if len(self.operators) < MAX_OPERATORS:
             self.operators.append(str(func))
             if self._with_stacks:
@@ -135,30 +135,24 @@ class Debug(Contexts):
 
 
 class Verify(Contexts):
-    """Compares saved values by digest and names the operator that saved the first other one."""
+    """Compares saved values by digest and names the operators that made those that differ."""
 
     def __init__(self) -> None:
         self.log = _Log(stacks=False)
-        self._saves: list[tuple[int, bool]] = []
+        self._names: list[str] = []
         self._in_forward = True
         super().__init__(self.log, self.log, digest)
 
     def forward(self, function, arguments, keywords):
         result = super().forward(function, arguments, keywords)
         self._in_forward = False
-        self._names = [self._operator_of(*save) for save in self._saves]
-        self._saves = []
+        self.log.makers = {}
         return result
-
-    def _operator_of(self, count: int, is_output: bool) -> str:
-        # An input is saved before its operator is dispatched, an output after.
-        at = count - 1 if is_output else count
-        return self.log.operators[at] if 0 <= at < len(self.log.operators) else "an unlogged operator"
 
     def measure(self, tensor):
         if self._in_forward:
-            strided = tensor.layout is torch.strided
-            self._saves.append((self.log.count, strided and tensor.data_ptr() in self.log.latest))
+            maker = self.log.makers.get(tensor.data_ptr()) if tensor.layout is torch.strided else None
+            self._names.append(f"made by {maker}" if maker else "made before the region")
         self.log.paused = True
         try:
             return super().measure(tensor)
@@ -168,8 +162,7 @@ class Verify(Contexts):
     def explain(self, error, module, mismatches):
         if not mismatches or not isinstance(mismatches[0][1], Digest):
             return None
-        lines = [f"saved tensor {i}, of {self._names[i] if i < len(self._names) else '?'}: {was} in forward, {now} in "
-                 "replay" for i, was, now in mismatches[:8]]
+        lines = [f"saved tensor {i}, {self._names[i]}: {was} in forward, {now} in replay" for i, was, now in mismatches[:8]]
         more = f"\n... and {len(mismatches) - 8} more" if len(mismatches) > 8 else ""
         return CheckpointError(
             f"rcore.torch: replay of module '{module.name}' (kind {module.kind}, layer {module.layer}) gave other values "

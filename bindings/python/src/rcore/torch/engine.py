@@ -65,6 +65,7 @@ def _setup() -> bool:
         "make_saved_tensor": getattr(_autograd, "_make_saved_tensor", _make_saved_tensor),
         "is_any_autocast": torch._C._is_any_autocast_enabled,
         "function_modes": torch._C._len_torch_function_stack,
+        "dispatch_modes": torch._C._len_torch_dispatch_stack,
         "get_state": generator.get_state,
         "set_state": generator.set_state,
         "capture_environment": environment.capture_environment,

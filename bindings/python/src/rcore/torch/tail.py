@@ -27,11 +27,7 @@ _known: dict[tuple[types.CodeType, int], bool] = {}
 
 
 def _only_returns(code: types.CodeType, at: int) -> bool:
-    """True if the instructions after the one at offset ``at`` do nothing but return.
-
-    A loop that comes to its head again is taken to be at its end: had it gone on, an operator would have run after the
-    last save, and the caller has measured that none did.
-    """
+    """True if the instructions after the one at offset ``at`` do nothing but return."""
     instructions = list(dis.get_instructions(code))
     index = {instruction.offset: i for i, instruction in enumerate(instructions)}
     if at not in index:
@@ -42,9 +38,7 @@ def _only_returns(code: types.CodeType, at: int) -> bool:
         instruction = instructions[i]
         if instruction.opname in _ENDS:
             return True
-        if instruction.opname == "FOR_ITER":
-            i = index[instruction.argval]
-        elif instruction.opname not in _SILENT:
+        if instruction.opname not in _SILENT:
             return False
         elif instruction.opname in _JUMPS:
             i = index[instruction.argval]

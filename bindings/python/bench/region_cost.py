@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+# bench/region_cost.py: what a checkpointed region costs beyond the user's own work, beside torch's two checkpoints.
+"""Host cost of a region: ours, and torch.utils.checkpoint's non-reentrant and reentrant one, in one process.
+
+All variants run round after round, in an order drawn anew for each, on one thread. The unavoidable work (the forward without a graph, the
+forward with one, its backward) is a variant too, `work`, and what a variant takes beyond it in the same round is its
+cost. Regions save 0, 1, 8 and 64 tensors, one by each operator of a straight line; fixed cost and cost per tensor are
+the line through these. `work again` is the A/A control: it should cost nothing.
+
+The 0-tensor region has no backward to replay, so its row is the forward's cost alone and no part of the line.
+"""
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import random
+import statistics
+import time
+from typing import Any, Callable
+
+import torch
+import torch.utils.checkpoint as stock
+
+import rcore.torch
+
+SIZES = (0, 1, 8, 64)
+Call = Callable[[Callable[..., Any], torch.Tensor], torch.Tensor]
+
+
+def work(function: Callable[..., Any], x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        function(x)
+    return function(x)
+
+
+VARIANTS: dict[str, Call] = {
+    "work": work,
+    "work again": work,
+    "torch non-reentrant": lambda f, x: stock.checkpoint(f, x, use_reentrant=False),
+    "torch reentrant": lambda f, x: stock.checkpoint(f, x, use_reentrant=True),
+    "rcore": lambda f, x: rcore.torch.checkpoint(f, x, use_reentrant=False),
+}
+
+
+def straight_line(n: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function of n operators, each of which saves its input."""
+    names: dict[str, Any] = {}
+    body = "".join("    x = x.sin()\n" for _ in range(n)) + "    return x\n"
+    exec(f"def line(x):\n{body}", names)
+    return names["line"]
+
+
+def mlp() -> tuple[Callable[..., Any], torch.Tensor]:
+    class Mlp(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = torch.nn.Linear(8, 32), torch.nn.Linear(32, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.down(torch.nn.functional.gelu(self.up(x)))
+
+    return Mlp(), torch.randn(2, 8, requires_grad=True)
+
+
+def encoder_layer() -> tuple[Callable[..., Any], torch.Tensor]:
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+    return layer, torch.randn(2, 4, 8, requires_grad=True)
+
+
+def one(call: Call, function: Callable[..., Any], x: torch.Tensor) -> float:
+    begin = time.perf_counter_ns()
+    out = call(function, x)
+    if out.grad_fn is not None:
+        out.sum().backward()
+    return (time.perf_counter_ns() - begin) / 1000
+
+
+def measure(function: Callable[..., Any], x: torch.Tensor, rounds: int) -> dict[str, list[float]]:
+    """Microseconds beyond `work`, of each variant in each round."""
+    costs: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    order = list(VARIANTS)
+    for i in range(rounds + 20):
+        random.shuffle(order)
+        times = {name: one(VARIANTS[name], function, x) for name in order}
+        x.grad = None
+        if i >= 20:
+            for name, took in times.items():
+                costs[name].append(took - times["work"])
+    return costs
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def line_of(costs: dict[int, list[float]]) -> tuple[float, float]:
+    """(fixed, per tensor): least squares through the medians, relative errors weighted alike."""
+    points = [(n, statistics.median(values)) for n, values in costs.items() if n > 0]
+    small, large = points[0], points[-1]
+    slope = (large[1] - small[1]) / (large[0] - small[0])
+    return small[1] - slope * small[0], slope
+
+
+def batches(costs: list[float], n: int) -> list[list[float]]:
+    size = len(costs) // n
+    return [costs[i * size:(i + 1) * size] for i in range(n)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    gc.disable()
+
+    begun = rcore.torch.stats()["regions_begun"]
+    x = torch.randn(1, requires_grad=True)
+    regions: dict[int, dict[str, list[float]]] = {}
+    for n in SIZES:
+        regions[n] = measure(straight_line(n), x, options.rounds)
+        gc.collect()
+    layers = {"MLP": measure(*mlp(), options.rounds // 4), "encoder layer": measure(*encoder_layer(), options.rounds // 4)}
+    begun = rcore.torch.stats()["regions_begun"] - begun
+
+    # The spread of the two figures: the same from each of ten stretches of the run.
+    figures: dict[str, dict[str, Any]] = {}
+    for name in VARIANTS:
+        parts = [line_of({n: batches(regions[n][name], 10)[i] for n in SIZES}) for i in range(10)]
+        figures[name] = {"fixed": quartiles([p[0] for p in parts]), "per tensor": quartiles([p[1] for p in parts]),
+                         "parts": parts}
+    ratios = {}
+    for what, at in (("fixed", 0), ("per tensor", 1)):
+        pairs = [ours[at] / theirs[at] for ours, theirs in zip(figures["rcore"]["parts"], figures["torch non-reentrant"]["parts"])]
+        ratios[what] = quartiles(pairs)
+    if options.json:
+        print(json.dumps({"figures": figures, "ratios": ratios, "regions_begun": begun}, indent=1))
+        return
+
+    print(f"microseconds beyond the work itself, medians of {options.rounds} rounds, one thread, torch {torch.__version__}, "
+          f"exchange capsule: {rcore.torch.engine.exchange_capsule}, {begun} regions begun\n")
+    columns = list(VARIANTS)[1:]
+    print(f"{'saved tensors':>16} " + " ".join(f"{c:>20}" for c in columns))
+    for n in SIZES:
+        print(f"{n:>16} " + " ".join(f"{statistics.median(regions[n][c]):>20.1f}" for c in columns))
+    for name, costs in layers.items():
+        print(f"{name:>16} " + " ".join(f"{statistics.median(costs[c]):>20.1f}" for c in columns))
+    print()
+    for what in ("fixed", "per tensor"):
+        print(f"{what:>16} " + " ".join(f"{figures[c][what][1]:>8.2f} ({figures[c][what][0]:.2f}..{figures[c][what][2]:.2f})"
+                                        .rjust(20) for c in columns))
+    print()
+    for what, limit in (("fixed", 0.10), ("per tensor", 0.28)):
+        low, middle, high = ratios[what]
+        print(f"rcore / torch non-reentrant, {what}: {middle:.3f} ({low:.3f}..{high:.3f}); wanted: at most {limit:.2f}")
+
+
+if __name__ == "__main__":
+    main()
