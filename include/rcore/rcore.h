@@ -87,6 +87,7 @@ typedef struct DLManagedTensorVersioned rc_tensor;
 typedef struct rc_context rc_context; /* one per process and device: storage, streams, statistics */
 typedef struct rc_policy
     rc_policy; /* an immutable table (site, slot) -> decision; share it freely        */
+typedef struct rc_plan rc_plan;     /* an answer of the planner: a policy, its figures, its proof */
 typedef struct rc_module
     rc_module; /* a registered submodule: kind, layer, slots, how to replay it        */
 typedef struct rc_region rc_region;         /* one run of a module for one microbatch */
@@ -113,7 +114,7 @@ typedef enum rc_status {
   RC_E_STATE =
       -4, /* the object is not in a state in which this call is legal; the message names both    */
   RC_E_MEMORY = -5,
-  RC_E_BUDGET = -6, /* a byte cap (rc_step_desc.cap_bytes) would be passed */
+  RC_E_BUDGET = -6, /* a byte cap (rc_step_desc.cap_bytes) would be passed; no plan fits a budget */
   RC_E_UNSUPPORTED = -7,
   RC_E_DEVICE = -8, /* sticky for the context; native_code has the device's code */
   RC_E_COMM = -9,
@@ -714,6 +715,40 @@ RC_FN rc_policy_describe(const rc_policy* policy, char* buffer, uint64_t capacit
 /* The index-th note; RC_PASS past the last. */
 RC_FN rc_policy_note(const rc_policy* policy, uint32_t index, rc_note* out) RC_NOEXCEPT;
 RC_VOID_FN rc_policy_release(rc_policy* policy) RC_NOEXCEPT;
+
+/* ---- planning
+ * --------------------------------------------------------------------------------------------------
+ * * From a model or measured tensors, a parallel layout, a device and a budget to the policy that
+ * costs least and fits, with a proof. Pure: nothing here needs a context or a device. A request is
+ * JSON (PLAN_JSON.md beside this file), as the answers are; errors carry the JSON pointer of the
+ * value in rc_error_info.field.
+ *
+ * The memory model is an inventory of tensors: Korthikanti et al. (arXiv 2205.05198, equations 1 to
+ * 6) for GPT to the byte, and grouped-query, gated, mixture-of-experts and latent-attention layers
+ * (arXiv 2405.04434, 2603.07685) by the same rule: what backward reads is counted where it is made.
+ * Microbatches in flight: min(m, p - s) for one forward, one backward; 2 (p - s - 1) + (v - 1) p + 1
+ * chunks, interleaved, which for s = 0 is Korthikanti's factor 1 + (p - 1) / (p v). */
+
+/* Plans every rank. The plan is optimal for its cost model unless the certificate in its report says
+ * otherwise (time_limit_seconds). Errors: RC_E_BUDGET where a rank's budget is too small; the
+ * message has the least that would do. */
+RC_FN rc_plan_create(const char* request, uint64_t length, rc_plan** out) RC_NOEXCEPT;
+/* The plan as a policy of all ranks (set pp_rank in its JSON form where a rule needs it); adds a
+ * count, which the caller gives back with rc_policy_release. */
+RC_FN rc_plan_policy(const rc_plan* plan, rc_policy** out) RC_NOEXCEPT;
+/* Per rank: decisions, freed bytes, cost, predicted peak, certificate. JSON, in the same calling
+ * form as rc_policy_describe. */
+RC_FN rc_plan_report(const rc_plan* plan, char* buffer, uint64_t capacity,
+                     uint64_t* needed) RC_NOEXCEPT;
+RC_VOID_FN rc_plan_release(rc_plan* plan) RC_NOEXCEPT;
+/* The memory model alone: the saved tensors of each kind of layer, and what each rank holds. Same
+ * request (no budget needed), same calling form. */
+RC_FN rc_plan_inventory(const char* request, uint64_t length, char* buffer, uint64_t capacity,
+                        uint64_t* needed) RC_NOEXCEPT;
+/* What a policy of any origin saves and costs under the request's model and layout, rank by rank,
+ * and its notes. Same calling form. */
+RC_FN rc_plan_evaluate(const char* request, uint64_t length, const rc_policy* policy, char* buffer,
+                       uint64_t capacity, uint64_t* needed) RC_NOEXCEPT;
 
 /* ---- side state: host state that replay must see as the forward saw it
  * ------------------------------------------ */

@@ -246,6 +246,45 @@ class policy : public detail::handle<rc_policy, rc_policy_release> {
   }
 };
 
+// ---- planning
+// -----------------------------------------------------------------------------------------------------
+
+// An answer of the planner (PLAN_JSON.md has the request and the reports).
+class plan : public detail::handle<rc_plan, rc_plan_release> {
+ public:
+  using handle::handle;
+  // rc_plan_create: throws with the JSON pointer in error::field(); RC_E_BUDGET names the least
+  // budget that would do.
+  static plan create(const std::string& request) {
+    rc_plan* out = nullptr;
+    check(rc_plan_create(request.data(), request.size(), &out));
+    return plan(out);
+  }
+  rcore::policy policy() const {
+    rc_policy* out = nullptr;
+    check(rc_plan_policy(get(), &out));
+    return rcore::policy(out);
+  }
+  std::string report() const {
+    return detail::text_from([this](char* b, std::uint64_t c, std::uint64_t* n) {
+      return rc_plan_report(get(), b, c, n);
+    });
+  }
+};
+
+// rc_plan_inventory: the saved tensors of a model's layers.
+inline std::string inventory(const std::string& request) {
+  return detail::text_from([&](char* b, std::uint64_t c, std::uint64_t* n) {
+    return rc_plan_inventory(request.data(), request.size(), b, c, n);
+  });
+}
+// rc_plan_evaluate: what a policy saves and costs.
+inline std::string evaluate(const std::string& request, const policy& of) {
+  return detail::text_from([&](char* b, std::uint64_t c, std::uint64_t* n) {
+    return rc_plan_evaluate(request.data(), request.size(), of.get(), b, c, n);
+  });
+}
+
 // ---- host hooks
 // -----------------------------------------------------------------------------------------------------
 

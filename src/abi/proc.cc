@@ -43,7 +43,10 @@ const Entry kEntries[] = {
     RC_ENTRY(rc_region_retain),     RC_ENTRY(rc_region_cancel),
     RC_ENTRY(rc_region_release),    RC_ENTRY(rc_stats_get),
     RC_ENTRY(rc_stats_reset_peak),  RC_ENTRY(rc_report),
-    RC_ENTRY(rc_predict),
+    RC_ENTRY(rc_predict),           RC_ENTRY(rc_plan_create),
+    RC_ENTRY(rc_plan_policy),       RC_ENTRY(rc_plan_report),
+    RC_ENTRY(rc_plan_release),      RC_ENTRY(rc_plan_inventory),
+    RC_ENTRY(rc_plan_evaluate),
 };
 #undef RC_ENTRY
 

@@ -1,0 +1,179 @@
+// src/plan/stage_problem.cc: see stage_problem.h.
+#include "src/plan/stage_problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/plan/place.h"
+#include "src/plan/schedule.h"
+
+namespace rc::plan {
+namespace {
+
+// FP8 from the model's precision and back: 3 bytes an element each way from 16 bits.
+PlanChoice compress(const PlanRequest& r, const TensorSpec& spec) {
+  const int64_t bytes = int64_t(spec.tensor.bytes), width = r.model.element_bytes;
+  const double streamed = 2.0 * double(bytes) * double(width + 1) / double(width);
+  const Work work{.hbm_bytes = streamed, .kernels = 2};
+  return {.option = PlanOption::kCompress,
+          .kept_bytes = (bytes + width - 1) / width,
+          .transient_bytes = bytes,
+          .cost = picoseconds(seconds(work, r.device))};
+}
+
+PlanChoice shard(const PlanRequest& r, const TensorSpec& spec) {
+  const int64_t bytes = int64_t(spec.tensor.bytes), tp = r.layout.tp;
+  const Work gather{.tp_bytes = double(bytes) * double(tp - 1) / double(tp), .kernels = 1};
+  return {.option = PlanOption::kShard,
+          .kept_bytes = (bytes + tp - 1) / tp,
+          .transient_bytes = bytes,
+          .cost = picoseconds(seconds(gather, r.device))};
+}
+
+PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
+  const SavedTensor& t = spec.tensor;
+  const int64_t bytes = int64_t(t.bytes);
+  PlanItem item;
+  item.name = t.name;
+  item.slots.push_back(t.slot);
+  for (const SavedTensor& s : spec.statistics) item.slots.push_back(s.slot);
+  item.choices.push_back({.option = PlanOption::kKeep, .kept_bytes = bytes});
+  item.moment = spec.moment;
+  if (t.role == RC_ROLE_DECISION) return item;
+  if (r.allows(PlanOption::kRecompute) && t.can_recompute) {
+    item.choices.push_back({.option = PlanOption::kRecompute,
+                            .transient_bytes = bytes,
+                            .cost = picoseconds(spec.recompute_seconds)});
+  }
+  if (r.allows(PlanOption::kOffload) && t.bytes >= r.min_offload_bytes && t.bytes > 0) {
+    item.choices.push_back({.option = PlanOption::kOffload,
+                            .link_bytes = bytes,
+                            .transient_bytes = bytes,
+                            .cost = picoseconds(spec.offload_seconds)});
+  }
+  if (r.allows(PlanOption::kShard) && t.replicated && r.layout.tp > 1)
+    item.choices.push_back(shard(r, spec));
+  const bool wide = !r.measured && r.model.element_bytes > 1;
+  if (r.allows(PlanOption::kCompress) && wide && !t.linear_input && t.role != RC_ROLE_SAVED)
+    item.choices.push_back(compress(r, spec));
+  if (r.token_split && t.rows > 1) {
+    item.rows = int64_t(t.rows);
+    item.cut_offload = true;
+    item.cut_recompute = t.row_local;
+  }
+  return item;
+}
+
+PlanLayerClass make_class(const PlanRequest& r, const ClassSpec& spec) {
+  PlanLayerClass c;
+  c.name = spec.name;
+  for (const TensorSpec& t : spec.tensors) {
+    if (t.tensor.role == RC_ROLE_INPUT && t.tensor.kind == "layer")
+      c.input_item = int32_t(c.items.size());
+    c.items.push_back(make_item(r, t));
+  }
+  c.moments = spec.moments;
+  c.forward_cost = picoseconds(spec.forward_seconds);
+  c.backward_cost = picoseconds(spec.backward_seconds);
+  c.state_bytes = int64_t(spec.state_bytes);
+  return c;
+}
+
+// More than four rounds of the pipeline hold nothing that four do not.
+int32_t scheduled_microbatches(const Layout& l) {
+  const uint32_t m = l.step_microbatches();
+  return int32_t(m > 4 * l.pp ? 3 * l.pp + m % l.pp : m);
+}
+
+}  // namespace
+
+int64_t picoseconds(double seconds) {
+  return std::llround(std::min(seconds, 1e6) * 1e12);
+}
+
+uint64_t state_of_rank(const PlanRequest& r, uint32_t rank) {
+  uint64_t sum = 0;
+  for (const auto& chunk : layers_of(r, rank))
+    for (const uint32_t layer : chunk) sum += r.classes[size_t(r.layer_class[layer])].state_bytes;
+  const Layout& l = r.layout;
+  const bool first = rank == 0, last = rank + 1 == l.pp;
+  const int copies = first && last ? (r.model.tied_embeddings ? 1 : 2) : int(first || last);
+  const double each = double(embedding_parameters(r.model)) / l.tp;
+  return sum + uint64_t(copies * each * (6 + 12.0 / (double(l.dp) * l.cp)));
+}
+
+std::vector<std::vector<uint32_t>> layers_of(const PlanRequest& r, uint32_t rank) {
+  std::vector<std::vector<uint32_t>> chunks(r.layout.vpp);
+  for (const Stage& s : r.stages.stages()) {
+    if (s.rank != rank) continue;
+    for (uint32_t l = s.first; l < s.end(); ++l) chunks[s.chunk].push_back(l);
+  }
+  return chunks;
+}
+
+uint64_t fixed_bytes(const PlanRequest& r, uint32_t rank) {
+  uint64_t sum = r.workspace_bytes;
+  if (r.measured) return sum;
+  const Layout& l = r.layout;
+  if (rank == 0) {
+    const int32_t held =
+        most_in_flight(int32_t(l.pp), 0, int32_t(l.vpp), scheduled_microbatches(l));
+    // Only the first chunk has the embedding; none is held more often than pp + 1 rounds allow.
+    const uint32_t most = std::min(uint32_t(held), l.vpp == 1 ? uint32_t(held) : 2 * l.pp);
+    sum += embedding_bytes(r.model, l) * most;
+  }
+  if (rank == l.pp - 1) sum += head_bytes(r.model, l);
+  return sum;
+}
+
+double link_window_seconds(const PlanRequest& r, uint32_t rank) {
+  double forward = 0, backward = 0;
+  for (const auto& chunk : layers_of(r, rank)) {
+    for (const uint32_t layer : chunk) {
+      const ClassSpec& c = r.classes[size_t(r.layer_class[layer])];
+      forward += c.forward_seconds;
+      backward += c.backward_seconds;
+    }
+  }
+  return r.layout.pp > 1 ? forward + backward : forward;
+}
+
+int64_t keep_all_peak(const PlanStage& stage) {
+  StagePlan plan;
+  for (const PlanChunk& chunk : stage.chunks) {
+    plan.choice.emplace_back();
+    for (const int32_t c : chunk.layers)
+      plan.choice.back().emplace_back(stage.classes[size_t(c)].items.size(), uint8_t{0});
+  }
+  measure_plan(stage, plan);
+  return plan.certificate.peak;
+}
+
+PlanStage make_stage(const PlanRequest& r, uint32_t rank) {
+  const Layout& l = r.layout;
+  PlanStage stage;
+  for (const ClassSpec& c : r.classes) stage.classes.push_back(make_class(r, c));
+  for (const auto& layers : layers_of(r, rank)) {
+    PlanChunk chunk;
+    for (const uint32_t layer : layers) chunk.layers.push_back(r.layer_class[layer]);
+    stage.chunks.push_back(std::move(chunk));
+  }
+  stage.states = peak_states(
+      pipeline_passes(int32_t(l.pp), int32_t(rank), int32_t(l.vpp), scheduled_microbatches(l)),
+      int32_t(l.vpp));
+  stage.fixed_bytes = int64_t(fixed_bytes(r, rank));
+  stage.link_bytes = int64_t(link_window_seconds(r, rank) * host_rate(r.device));
+  stage.host_bytes = r.host_bytes;
+  stage.min_offload_bytes = int64_t(r.min_offload_bytes);
+  stage.tail_margin = int32_t(r.tail_margin);
+  stage.allow_chain = false;
+  if (r.budget_fraction > 0)
+    stage.budget = int64_t(r.budget_fraction * double(keep_all_peak(stage)));
+  else if (!r.budget_bytes.empty())
+    stage.budget = int64_t(r.budget_bytes[r.budget_bytes.size() == 1 ? 0 : rank]);
+  else
+    stage.budget = keep_all_peak(stage);
+  return stage;
+}
+
+}  // namespace rc::plan
