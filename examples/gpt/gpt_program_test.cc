@@ -102,6 +102,11 @@ TEST_P(GptProgram, GivesTheSameLossesAndGradientsUnderEveryPolicy) {
   EXPECT_EQ(value("core_attn", "replays_per_step"), 8);   // 4 layers of 2 microbatches
   EXPECT_EQ(value("layernorm", "replays_per_step"), 16);  // two a layer
   EXPECT_EQ(value("uniform-1", "replays_per_step"), 8);
+  for (const char* policy : {"none", "layernorm", "mlp", "uniform-1"}) {
+    EXPECT_EQ(value(policy, "arena_misses"), 0) << policy;
+    EXPECT_GE(value(policy, "arena_bytes"), value(policy, "arena_bound")) << policy;
+    EXPECT_LE(value(policy, "arena_bytes"), 1.02 * value(policy, "arena_bound")) << policy;
+  }
   EXPECT_LT(value("layernorm", "measured_peak_bytes"), value("none", "measured_peak_bytes"));
   EXPECT_LT(value("uniform-1", "measured_peak_bytes"), value("mlp", "measured_peak_bytes"));
   EXPECT_EQ(json_number_value(json_object_get(none, "step_ratio")), 1.0);

@@ -73,6 +73,9 @@ static void measure_steps(Trainer* trainer, const Options* options, FILE* out,
     progress_write(out, 2 + options->warmup + i, total);
   }
   result->resident_bytes = resident ? resident_peak() : 0;
+  result->arena_bytes = step.report.arena_bytes;
+  result->arena_bound = step.report.arena_bound;
+  result->arena_misses = step.report.arena_misses;
   result->step_seconds = median(seconds, options->steps);
   result->replays_per_step = (double)replays / options->steps;
   result->final_loss = step.loss;

@@ -9,6 +9,8 @@ static const double kMiB = 1024.0 * 1024.0;
 /* A saving this large must show in what is measured; smaller ones drown in pages and pools. */
 static const double kSavingToShow = 16.0 * 1024 * 1024;
 
+static const double kArenaOverBound = 1.02;
+
 static double saved(uint64_t none, uint64_t now) {
   return (double)none - (double)now;
 }
@@ -19,6 +21,19 @@ static bool check_saving(const char* what, const PolicyResult* none, const Polic
   if (predicted < kSavingToShow || measured >= 0.95 * predicted) return true;
   printf("%s: only %.3f of the predicted saving shows in %s\n", r->policy, measured / predicted,
          what);
+  return false;
+}
+
+/* Every block of a settled step has its place, and the places waste next to nothing. */
+static bool check_arena(const PolicyResult* r) {
+  if (r->arena_bytes == 0 || r->arena_misses > 0) {
+    printf("%s: the arena had no place for %" PRIu64 " blocks of a settled step\n", r->policy,
+           r->arena_misses);
+    return false;
+  }
+  if ((double)r->arena_bytes <= kArenaOverBound * (double)r->arena_bound) return true;
+  printf("%s: the arena is %.4f times the bytes that live in it\n", r->policy,
+         (double)r->arena_bytes / (double)r->arena_bound);
   return false;
 }
 
@@ -35,6 +50,7 @@ static bool check(const Options* options, const PolicyResult* results) {
       printf("%s: losses or gradients differ from those of none\n", r->policy);
       same = false;
     }
+    good &= check_arena(r);
     good &= check_saving("the measured peak", none, r,
                          saved(none->measured_peak_bytes, r->measured_peak_bytes));
     if (r->resident_bytes)
@@ -55,10 +71,10 @@ bool report_print(const Options* options, const PolicyResult* results) {
       "%d threads\n\n",
       s->layers, s->width, s->heads, s->seq, s->microbatches, s->batch,
       s->fused ? "fused" : "plain", (double)s->dropout, options->threads);
-  printf("%-24s %10s %10s %10s %10s %8s %7s %8s %8s\n", "", "predicted", "measured", "freed",
-         "resident", "step", "", "replays", "final");
-  printf("%-24s %10s %10s %10s %10s %8s %7s %8s %8s\n", "policy", "peak MiB", "peak MiB", "MiB",
-         "peak MiB", "ms", "ratio", "a step", "loss");
+  printf("%-24s %10s %10s %10s %10s %7s %8s %7s %8s %8s\n", "", "predicted", "measured", "freed",
+         "resident", "arena/", "step", "", "replays", "final");
+  printf("%-24s %10s %10s %10s %10s %7s %8s %7s %8s %8s\n", "policy", "peak MiB", "peak MiB", "MiB",
+         "peak MiB", "bound", "ms", "ratio", "a step", "loss");
   for (int i = 0; i < options->n_policies; i++) {
     const PolicyResult* r = &results[i];
     if (!r->ok) {
@@ -68,10 +84,11 @@ bool report_print(const Options* options, const PolicyResult* results) {
     char freed[32] = "nothing";
     const double bytes = saved(results[0].measured_peak_bytes, r->measured_peak_bytes);
     if (bytes != 0.0 && results[0].ok) snprintf(freed, sizeof freed, "%.2f", bytes / kMiB);
-    printf("%-24s %10.2f %10.2f %10s %10.1f %8.1f %7.3f %8.1f %8.4f\n", r->policy,
+    printf("%-24s %10.2f %10.2f %10s %10.1f %7.4f %8.1f %7.3f %8.1f %8.4f\n", r->policy,
            (double)r->predicted_peak_bytes / kMiB, (double)r->measured_peak_bytes / kMiB,
-           i == 0 ? "-" : freed, (double)r->resident_bytes / kMiB, 1e3 * r->step_seconds,
-           r->step_ratio, r->replays_per_step, r->final_loss);
+           i == 0 ? "-" : freed, (double)r->resident_bytes / kMiB,
+           (double)r->arena_bytes / (double)r->arena_bound, 1e3 * r->step_seconds, r->step_ratio,
+           r->replays_per_step, r->final_loss);
   }
   putchar('\n');
   return check(options, results);
@@ -90,13 +107,16 @@ bool report_write(const char* path, const Options* options, const PolicyResult* 
     const PolicyResult* r = &results[i];
     if (!r->ok) continue;
     json_array_append_new(
-        list, json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "policy", r->policy,
-                        "predicted_peak_bytes", (json_int_t)r->predicted_peak_bytes,
-                        "measured_peak_bytes", (json_int_t)r->measured_peak_bytes, "resident_bytes",
-                        (json_int_t)r->resident_bytes, "step_seconds", r->step_seconds,
-                        "step_ratio", r->step_ratio, "replays_per_step", r->replays_per_step,
-                        "final_loss", r->final_loss, "loss_digest", digest_json(r->loss_digest),
-                        "gradient_digest", digest_json(r->gradient_digest)));
+        list,
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "policy",
+                  r->policy, "predicted_peak_bytes", (json_int_t)r->predicted_peak_bytes,
+                  "measured_peak_bytes", (json_int_t)r->measured_peak_bytes, "resident_bytes",
+                  (json_int_t)r->resident_bytes, "arena_bytes", (json_int_t)r->arena_bytes,
+                  "arena_bound", (json_int_t)r->arena_bound, "arena_misses",
+                  (json_int_t)r->arena_misses, "step_seconds", r->step_seconds, "step_ratio",
+                  r->step_ratio, "replays_per_step", r->replays_per_step, "final_loss",
+                  r->final_loss, "loss_digest", digest_json(r->loss_digest), "gradient_digest",
+                  digest_json(r->gradient_digest)));
   }
   json_t* report =
       json_pack("{s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I}, s:i, s:i, s:o}", "attention",

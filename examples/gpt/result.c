@@ -7,9 +7,12 @@
 
 void result_write(FILE* out, const PolicyResult* r) {
   /* Hexadecimal floats lose no bit. */
-  fprintf(out, "result %" PRIu64 " %" PRIu64 " %" PRIu64 " %a %a %a %" PRIx64 " %" PRIx64 "\n",
-          r->predicted_peak_bytes, r->measured_peak_bytes, r->resident_bytes, r->step_seconds,
-          r->replays_per_step, r->final_loss, r->loss_digest, r->gradient_digest);
+  fprintf(out,
+          "result %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+          " %a %a %a %" PRIx64 " %" PRIx64 "\n",
+          r->predicted_peak_bytes, r->measured_peak_bytes, r->resident_bytes, r->arena_bytes,
+          r->arena_bound, r->arena_misses, r->step_seconds, r->replays_per_step, r->final_loss,
+          r->loss_digest, r->gradient_digest);
   fflush(out);
 }
 
@@ -43,10 +46,11 @@ int result_read_line(const char* line, PolicyResult* r, int* done, int* total) {
   if (strncmp(line, "event ", 6) == 0) return read_event(line, r);
   if (strncmp(line, "progress ", 9) == 0) return sscanf(line, "progress %d %d", done, total) == 2;
   if (strncmp(line, "result ", 7) != 0) return 0;
-  r->ok =
-      sscanf(line, "result %" SCNu64 " %" SCNu64 " %" SCNu64 " %la %la %la %" SCNx64 " %" SCNx64,
-             &r->predicted_peak_bytes, &r->measured_peak_bytes, &r->resident_bytes,
-             &r->step_seconds, &r->replays_per_step, &r->final_loss, &r->loss_digest,
-             &r->gradient_digest) == 8;
+  r->ok = sscanf(line,
+                 "result %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+                 " %la %la %la %" SCNx64 " %" SCNx64,
+                 &r->predicted_peak_bytes, &r->measured_peak_bytes, &r->resident_bytes,
+                 &r->arena_bytes, &r->arena_bound, &r->arena_misses, &r->step_seconds,
+                 &r->replays_per_step, &r->final_loss, &r->loss_digest, &r->gradient_digest) == 11;
   return r->ok;
 }

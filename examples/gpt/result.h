@@ -13,8 +13,10 @@ typedef struct PolicyResult {
   int ok;
   uint64_t predicted_peak_bytes, measured_peak_bytes;
   uint64_t resident_bytes; /* 0 where the system does not tell */
-  double step_seconds;     /* median                           */
-  double step_ratio;       /* to none; filled by the parent    */
+  /* Of the last measured step: the arena's height, its lower bound, blocks it had no place for. */
+  uint64_t arena_bytes, arena_bound, arena_misses;
+  double step_seconds; /* median                           */
+  double step_ratio;   /* to none; filled by the parent    */
   double replays_per_step;
   double final_loss;
   uint64_t loss_digest, gradient_digest;
