@@ -31,7 +31,7 @@ struct Tensors {
            std::tie(o.options, o.rows, o.cut_keep, o.cut_recompute);
   }
 };
-constexpr size_t kMostRows = 6;
+constexpr size_t kMostRows = 12;
 struct Partial {
   std::array<int64_t, kMostRows> use;
   int64_t cost;
@@ -63,6 +63,7 @@ class Proof {
   const std::vector<PlanBoundRow> rows_;
   const size_t limit_;
   std::vector<int64_t> capacity_, link_factor_;
+  int64_t movable_ = 0;  // all that may be offloaded
   std::map<Tensors, int64_t> all_;
 };
 
@@ -98,6 +99,15 @@ int64_t Proof::use(const PlanBoundRow& row, size_t c, size_t l, const PlanItem& 
 // Memory + factor * link is a capacity for any factor >= 0; with this one, offloading takes no less
 // of it than keeping, so that a mixture of the two is covered by keeping.
 void Proof::link_factors() {
+  for (size_t c = 0; c < stage_.chunks.size(); ++c) {
+    for (size_t l = 0; l < stage_.chunks[c].layers.size(); ++l) {
+      for (const PlanItem& item : stage_.classes[size_t(stage_.chunks[c].layers[l])].items) {
+        for (const PlanChoice& choice : item.choices) {
+          if (may_move(c, l, choice)) movable_ += choice.link_bytes;
+        }
+      }
+    }
+  }
   link_factor_.assign(rows_.size(), 0);
   for (size_t r = 0; r < rows_.size(); ++r) {
     if (rows_[r].kind != PlanBoundRow::kMemoryAndLink) continue;
@@ -176,8 +186,9 @@ bool Proof::prepare(std::string* finding) {
     // All microbatches of the fullest state share the host's memory.
     for (const PlanState& s : stage_.states) link = std::min(link, stage_.host_bytes / s.held[0]);
   }
+  const int64_t used = std::min(link, movable_);
   for (size_t r = 0; r < rows_.size(); ++r) {
-    capacity_[r] += link_factor_[r] * link;
+    capacity_[r] += link_factor_[r] * used;
     if (rows_[r].kind == PlanBoundRow::kLink) capacity_[r] = link;
   }
   for (size_t c = 0; c < stage_.chunks.size(); ++c) {

@@ -182,6 +182,15 @@ int64_t shared_link_factor(const CountProblem& problem, size_t row) {
   return factor;
 }
 
+bool relieves_more(const CountGroup& a, const CountGroup& b) {
+  for (size_t r = 0; r < a.relief.size(); ++r) {
+    const __int128 left = __int128(a.relief[r]) * b.link_bytes;
+    const __int128 right = __int128(b.relief[r]) * a.link_bytes;
+    if (left != right) return left > right;
+  }
+  return false;
+}
+
 CountProblem count_problem(const PlanStage& stage, const std::vector<PlanRow>& rows,
                            bool shared_link, bool free) {
   CountProblem problem;
@@ -195,14 +204,17 @@ CountProblem count_problem(const PlanStage& stage, const std::vector<PlanRow>& r
       alike[signature(stage, rows, int32_t(c), int32_t(l))].push_back({int32_t(c), int32_t(l)});
     }
   }
+  int64_t movable = 0;
   for (const auto& [key, places] : alike) {
     const size_t items = stage.classes[size_t(key[0])].items.size();
     for (size_t i = 0; i < items; ++i) {
       CountGroup group{int32_t(key[0]), int32_t(i), places, {}, -1, 0, {}};
       add_options(stage, problem, free, group);
+      movable += group.link_bytes * int64_t(places.size());
       problem.groups.push_back(std::move(group));
     }
   }
+  if (shared_link) problem.link = std::min(problem.link, movable);
   return problem;
 }
 

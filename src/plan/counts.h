@@ -68,6 +68,10 @@ bool link_is_shared(const PlanStage& stage);
 int64_t link_factor(const CountProblem& problem, size_t row, size_t link_row);
 int64_t shared_link_factor(const CountProblem& problem, size_t row);
 
+// The order in which the shared link serves groups: what relieves the first row most per byte
+// first, then the second, ...
+bool relieves_more(const CountGroup& a, const CountGroup& b);
+
 // With a price of zero for everything where `free` is set: which plans fit at all.
 CountProblem count_problem(const PlanStage& stage, const std::vector<PlanRow>& rows,
                            bool shared_link, bool free);

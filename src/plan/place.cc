@@ -99,7 +99,7 @@ struct Candidate {
 
 // What may move over the shared link, in the order in which the search let it.
 std::vector<Candidate> movable(const CountProblem& problem, const CountResult& result,
-                               const CutMember* cut) {
+                               const CutMember* cut, bool small_first) {
   std::vector<Candidate> candidates;
   for (size_t g = 0; g < problem.groups.size(); ++g) {
     const CountGroup& group = problem.groups[g];
@@ -112,9 +112,9 @@ std::vector<Candidate> movable(const CountProblem& problem, const CountResult& r
   }
   const auto earlier = [&](const Candidate& a, const Candidate& b) {
     const CountGroup &x = problem.groups[a.group], &y = problem.groups[b.group];
-    const __int128 left = __int128(x.relief[0]) * y.link_bytes;
-    const __int128 right = __int128(y.relief[0]) * x.link_bytes;
-    if (left != right) return left > right;
+    if (relieves_more(x, y)) return true;
+    if (relieves_more(y, x)) return false;
+    if (small_first) return std::tie(x.link_bytes, a.place) < std::tie(y.link_bytes, b.place);
     if (a.place != b.place) return a.place < b.place;
     return std::make_tuple(-x.link_bytes, a.group) < std::make_tuple(-y.link_bytes, b.group);
   };
@@ -167,12 +167,13 @@ namespace {
 
 // Moves what the rows still need; false where that does not come out.
 bool fill_link(const PlanStage& stage, const CountProblem& problem, const CountResult& result,
-               const CutMember* cut, std::vector<int64_t> excess, StagePlan& plan) {
+               const CutMember* cut, bool small_first, std::vector<int64_t> excess,
+               StagePlan& plan) {
   const auto settled = [&] {
     return std::all_of(excess.begin(), excess.end(), [](int64_t e) { return e <= 0; });
   };
   int64_t link = problem.link;
-  for (const Candidate& candidate : movable(problem, result, cut)) {
+  for (const Candidate& candidate : movable(problem, result, cut, small_first)) {
     if (settled()) return true;
     const CountGroup& group = problem.groups[candidate.group];
     const PlanItem& item = stage.classes[size_t(group.layer_class)].items[size_t(group.item)];
@@ -248,7 +249,15 @@ bool place_counts(const PlanStage& stage, const CountProblem& problem, const Cou
       }
     }
   }
-  return !problem.shared_link || fill_link(stage, problem, result, cut, excess, plan);
+  if (!problem.shared_link) return true;
+  // By deadline first; where the last piece does not come out, small ones first leave the cut to a
+  // large tensor.
+  const StagePlan before = plan;
+  for (const bool small_first : {false, true}) {
+    if (fill_link(stage, problem, result, cut, small_first, excess, plan)) return true;
+    plan = before;
+  }
+  return false;
 }
 
 }  // namespace rc

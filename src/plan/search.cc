@@ -13,14 +13,13 @@ int64_t scaled(int64_t value, int64_t part, int64_t whole) {
   return int64_t(__int128(value) * part / whole);
 }
 
-// Relief per byte of link, the largest first; then large members, so that small ones fill gaps.
+// Relief by the link first; then large members, so that small ones fill gaps.
 bool goes_before(const CountGroup& a, const CountGroup& b) {
   const bool moves_a = a.shared_option >= 0, moves_b = b.shared_option >= 0;
   if (moves_a != moves_b) return moves_a;
-  if (moves_a && !a.relief.empty()) {
-    const __int128 left = __int128(a.relief[0]) * b.link_bytes;
-    const __int128 right = __int128(b.relief[0]) * a.link_bytes;
-    if (left != right) return left > right;
+  if (moves_a) {
+    if (relieves_more(a, b)) return true;
+    if (relieves_more(b, a)) return false;
   }
   const auto size = [](const CountGroup& g) {
     int64_t most = 0;
@@ -263,6 +262,7 @@ void CountSearch::descend(size_t depth, int64_t cost, const Uses& left, int64_t 
     return;
   }
   ++result_.nodes;
+  if (seen(depth, cost, left)) return;
   const Bound& bound = bounds_[0];
   int64_t capacity = bound.link_factor[depth] * link;
   double lagrangian = double(cost) + bound.tail[depth];
@@ -286,12 +286,31 @@ void CountSearch::descend(size_t depth, int64_t cost, const Uses& left, int64_t 
   }
 }
 
+bool CountSearch::late() const {
+  return std::chrono::steady_clock::now() >= limits_.deadline;
+}
+
 bool CountSearch::stopped() {
-  if (result_.nodes >= limits_.nodes) exhausted_ = false;
-  if (result_.nodes % 64 == 0 && std::chrono::steady_clock::now() >= limits_.deadline) {
-    exhausted_ = false;
-  }
+  if (result_.nodes >= round_end_ || (result_.nodes % 64 == 0 && late())) exhausted_ = false;
   return !exhausted_;
+}
+
+// Whether the same groups with the same room were met before at no higher cost.
+bool CountSearch::seen(size_t depth, int64_t cost, const Uses& left) {
+  constexpr size_t kMostSeen = 1 << 20;
+  if (problem_.rows.size() < 2 || problem_.rows.size() > kSeenRows || problem_.shared_link) {
+    return false;
+  }
+  SeenKey key{int64_t(depth), {}};
+  std::copy_n(left.begin(), problem_.rows.size(), key.left.begin());
+  const auto at = seen_.find(key);
+  if (at == seen_.end()) {
+    if (seen_.size() < kMostSeen) seen_.emplace(key, cost);
+    return false;
+  }
+  if (at->second <= cost) return true;
+  at->second = cost;
+  return false;
 }
 
 std::vector<double> CountSearch::prices() const {
@@ -314,11 +333,8 @@ CountResult CountSearch::run(const CountLimits& limits) {
   limits_ = limits;
   result_ = {};
   result_.counts.resize(order_.size());
-  if (!exhausted_) return result_;
-  if (!feasible_) {
-    result_.outcome = CountOutcome::kInfeasible;
-    return result_;
-  }
+  if (!exhausted_) return finish(CountOutcome::kLimit);
+  if (!feasible_) return finish(CountOutcome::kInfeasible);
   int64_t most = 1;
   for (const CountGroup& group : problem_.groups) {
     int64_t dearest = 0;
@@ -330,33 +346,39 @@ CountResult CountSearch::run(const CountLimits& limits) {
   }
   Uses left{};
   std::copy(problem_.capacity.begin(), problem_.capacity.end(), left.begin());
-  // Raises the cutoff from the relaxation until a solution lies below it.
+  const int64_t link = problem_.shared_link ? problem_.link : 0;
+  // Raises the cutoff from the relaxation until a solution lies below it. A round that grows long
+  // is left for a larger cutoff, under which a first solution is found sooner; with one in hand the
+  // last round takes what nodes there are.
+  round_nodes_ = kFirstRound;
   for (int64_t step = std::max<int64_t>(2, (most - floor_) / 20000);; step *= 4) {
-    cutoff_ = std::min(most, floor_ + step);
-    bool in_memory = true;
+    cutoff_ = result_.found ? result_.cost : std::min(most, floor_ + step);
     for (Bound& bound : bounds_) {
       const int64_t shift = int64_t(std::ceil(bound.offset));
-      in_memory = in_memory && bound.knapsack.build(cutoff_ + shift, limits.pairs);
+      if (bound.knapsack.build(cutoff_ + shift, limits.pairs)) continue;
+      return finish(CountOutcome::kLimit);
     }
-    if (!in_memory) break;
-    const int64_t link = problem_.shared_link ? problem_.link : 0;
     const int64_t root = bound_at(0, 0, left, link);
-    if (root < cutoff_) {
-      floor_ = std::max(floor_, root);
-      descend(0, 0, left, link);
-    }
-    if (!exhausted_) break;
-    if (result_.found) {
-      result_.outcome = CountOutcome::kSolved;
+    const int64_t tried = cutoff_;
+    if (root < cutoff_) floor_ = std::max(floor_, root);
+    exhausted_ = true;
+    seen_.clear();
+    round_end_ = result_.found ? limits.nodes : result_.nodes + round_nodes_;
+    round_nodes_ *= 2;
+    if (root < cutoff_) descend(0, 0, left, link);
+    const bool out_of_limits = result_.nodes >= limits.nodes || late();
+    if (exhausted_ && result_.found) {
       if (exact_) floor_ = result_.cost;
-      break;
+      return finish(CountOutcome::kSolved);
     }
-    if (exact_ || root >= cutoff_) floor_ = std::max(floor_, cutoff_);
-    if (cutoff_ >= most) {
-      result_.outcome = CountOutcome::kInfeasible;
-      break;
-    }
+    if (root >= tried || (exhausted_ && exact_)) floor_ = std::max(floor_, tried);
+    if (exhausted_ && tried >= most) return finish(CountOutcome::kInfeasible);
+    if (out_of_limits) return finish(CountOutcome::kLimit);
   }
+}
+
+CountResult CountSearch::finish(CountOutcome outcome) {
+  result_.outcome = outcome;
   result_.lower_bound = floor_;
   return result_;
 }

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "src/plan/counts.h"
@@ -62,6 +63,24 @@ class CountSearch {
     Uses left;
   };
 
+  static constexpr size_t kSeenRows = 3;
+  static constexpr uint64_t kFirstRound = 2000;
+  struct SeenKey {
+    int64_t depth;
+    std::array<int64_t, kSeenRows> left;
+    bool operator==(const SeenKey&) const = default;
+  };
+  struct SeenHash {
+    size_t operator()(const SeenKey& key) const {
+      uint64_t hash = uint64_t(key.depth);
+      for (const int64_t left : key.left) {
+        hash = (hash ^ uint64_t(left)) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 29;
+      }
+      return size_t(hash);
+    }
+  };
+
   void order_groups();
   bool link_order_is_total() const;
   void add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price);
@@ -74,7 +93,10 @@ class CountSearch {
   void expand(size_t depth, size_t option, int32_t members, double slack, Child& child);
   bool take(const CountGroup& group, size_t option, int32_t members, Child& child) const;
   double reduced(size_t depth, size_t option) const;
+  bool late() const;
   bool stopped();
+  bool seen(size_t depth, int64_t cost, const Uses& left);
+  CountResult finish(CountOutcome outcome);
 
   const CountProblem& problem_;
   std::vector<size_t> order_;  // groups in the order of the search
@@ -84,6 +106,8 @@ class CountSearch {
   int64_t floor_ = 0;   // proven
   int64_t cutoff_ = 0;  // only solutions below it are wanted
   CountLimits limits_;
+  uint64_t round_nodes_ = 0, round_end_ = 0;
+  std::unordered_map<SeenKey, int64_t, SeenHash> seen_;
   CountResult result_;
   std::vector<std::array<int32_t, kPlanOptions>> path_;
   std::vector<std::vector<Child>> children_;

@@ -156,23 +156,30 @@ CountOutcome StageSolver::run(StagePlan& plan) {
   }
 }
 
-// The least budget under which some plan fits, by bisection: fitting is monotone in the budget.
+// The least budget under which some plan fits; -1: none does. Fitting is monotone in the budget,
+// and a plan that fits names a smaller budget that will do: its peak.
 int64_t minimum_budget(const PlanStage& stage, const CountLimits& limits) {
   PlanStage trial = stage;
-  int64_t low = 0, high = 1;
+  StagePlan plan;
   const auto fits = [&](int64_t budget) {
     trial.budget = budget;
-    StagePlan plan;
     return StageSolver(trial, limits, true).run(plan) == CountOutcome::kSolved;
   };
+  int64_t low = stage.budget, high = std::max<int64_t>(1, 2 * stage.budget);
   while (!fits(high)) {
     low = high;
     high *= 2;
     if (high > int64_t(1) << 50) return -1;
   }
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    (fits(middle) ? high : low) = middle;
+  high = plan.certificate.peak;
+  // Usually the first plan found holds the least already; else halves and peaks by turns.
+  for (bool halve = false; high - low > 1; halve = !halve) {
+    const int64_t next = halve ? low + (high - low) / 2 : high - 1;
+    if (fits(next)) {
+      high = plan.certificate.peak;
+    } else {
+      low = next;
+    }
   }
   return high;
 }
