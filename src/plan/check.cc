@@ -220,6 +220,11 @@ PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan, size_t parti
     check.finding = "there is no plan";
     return check;
   }
+  if (!plan.chain.empty()) {
+    check.fits = check_chain(stage, plan, &check.finding);
+    if (check.fits) check.finding = "bounds of chains are not proven by enumeration";
+    return check;
+  }
   check.fits = Checker(stage, plan).run(&check.finding);
   if (!check.fits) return check;
   check.bound_proven =

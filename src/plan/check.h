@@ -26,4 +26,7 @@ PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan,
 bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
                  std::string* finding);
 
+// A chain plan (one chunk): the order of its steps, its memory and its cost. check_plan calls it.
+bool check_chain(const PlanStage& stage, const StagePlan& plan, std::string* finding);
+
 }  // namespace rc

@@ -95,6 +95,7 @@ struct PlanStage {
 struct PlanOptions {
   double time_limit = 10;           // seconds; the best plan and the proven bound at its end
   uint64_t node_limit = 5'000'000;  // makes runs that stop there equal on every machine
+  bool find_minimum = true;         // for an infeasible budget, the least one that would do
 };
 
 // One item of one layer is cut: the first rows keep, the others take `other`.

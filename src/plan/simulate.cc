@@ -163,7 +163,7 @@ class Run {
     // The first run of a layer in a pass is the step's own forward; every further one is replay.
     if (pass_.backward) event(PlanEventKind::kReplay, l, -1, 0, 0, layer_class(l).forward_cost);
     const int32_t input = layer_class(l).input_item;
-    if (step.op == ChainOp::kForwardInput) {
+    if (step.op == ChainOp::kForwardInput && runs_[l] == 0) {
       event(PlanEventKind::kAlloc, l, input, 0, input_bytes(l), 0);
       runs_[l] = 1;
     }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "src/plan/chain.h"
 #include "src/plan/counts.h"
 #include "src/plan/cut.h"
 #include "src/plan/place.h"
@@ -184,6 +185,25 @@ int64_t minimum_budget(const PlanStage& stage, const CountLimits& limits) {
   return high;
 }
 
+// No plan layer by layer fits: checkpoints of several layers, or the least budget that would do.
+void go_below(const PlanStage& stage, const PlanOptions& options, const CountLimits& limits,
+              StagePlan* plan) {
+  int64_t least = -1;
+  if (is_chain(stage) && solve_chain(stage, plan, &least)) {
+    PlanCertificate& certificate = plan->certificate;
+    plan->verdict = PlanVerdict::kSolved;
+    certificate.optimal = certificate.objective == certificate.lower_bound;
+    return;
+  }
+  *plan = {};
+  plan->verdict = PlanVerdict::kInfeasible;
+  if (!options.find_minimum) return;
+  plan->minimum_budget = minimum_budget(stage, limits);
+  if (least >= 0 && (plan->minimum_budget < 0 || least < plan->minimum_budget)) {
+    plan->minimum_budget = least;
+  }
+}
+
 }  // namespace
 
 Status solve_stage(const PlanStage& stage, const PlanOptions& options, StagePlan* plan) {
@@ -203,10 +223,7 @@ Status solve_stage(const PlanStage& stage, const PlanOptions& options, StagePlan
     certificate.optimal = certificate.objective == certificate.lower_bound;
   } else {
     *plan = {};
-    if (outcome == CountOutcome::kInfeasible) {
-      plan->verdict = PlanVerdict::kInfeasible;
-      plan->minimum_budget = minimum_budget(stage, limits);
-    }
+    if (outcome == CountOutcome::kInfeasible) go_below(stage, options, limits, plan);
   }
   certificate.nodes = solver.nodes();
   certificate.seconds = std::chrono::duration<double>(Clock::now() - start).count();
