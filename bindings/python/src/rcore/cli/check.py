@@ -1,0 +1,63 @@
+# rcore/cli/check.py: `rcore check`: every rule on a file of Megatron's settings, and the table of failures.
+"""Findings with symptom, cause and fix."""
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from rcore.cli.table import table
+from rcore.plan.errors import InputError
+from rcore.plan.findings import Finding, check, verdict
+from rcore.plan.megatron import read_settings
+from rcore.plan.rules import FAILURES
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    p = commands.add_parser("check", help="what is wrong or wasteful in Megatron's settings; without FILE the failure table")
+    p.add_argument("file", nargs="*", metavar="FILE", help="YAML, a shell script, an argument list, or flags in quotes")
+    p.add_argument("--hardware", default="h100", metavar="NAME")
+    p.add_argument("--json", action="store_true", help="findings as JSON")
+    p.set_defaults(run=run)
+
+
+def _read(name: str) -> tuple[str, str]:
+    if name.lstrip().startswith("--"):
+        return name, "arguments"
+    try:
+        return pathlib.Path(name).read_text(), name
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{name}: is no text") from None
+
+
+def _show(finding: Finding) -> str:
+    lines = [f"  {finding.level}: {finding.field}" if finding.field else f"  {finding.level}"]
+    for what in ("symptom", "cause", "fix"):
+        if getattr(finding, what):
+            lines.append(f"    {what:8}{getattr(finding, what)}")
+    if finding.rule:
+        lines[0] += f" [{finding.rule}]"
+    return "\n".join(lines)
+
+
+def run(options: argparse.Namespace) -> int:
+    if not options.file:
+        print(table(["symptom", "cause", "what helps"], FAILURES))
+        return 0
+    results = []
+    for name in options.file:
+        text, source = _read(name)
+        found = check(read_settings(text, source), options.hardware)
+        results.append({"file": source, "verdict": verdict(found), "findings": [vars(f) for f in found]})
+        if not options.json:
+            print(f"{source}: {verdict(found)}")
+            for finding in found:
+                print(_show(finding))
+    if options.json:
+        print(json.dumps(results, indent=1))
+    return 1 if any(r["verdict"] == "wrong" for r in results) else 0

@@ -1,0 +1,129 @@
+# tests/plan/test_cli.py: the three commands from outside.
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from rcore.plan import Policy
+
+
+def test_plan_prints_the_table_the_nearest_flags_and_the_proof(cli):
+    run = cli("plan", "llama3-70b", "--budget", "14GB", "--tp", "4", "--pp", "4", "--vpp", "5", "--sp", "--seq", "4096",
+              "--mbs", "1", "--options", "recompute")
+    assert run.code == 0 and run.err == ""
+    rows = [line.split() for line in run.out.splitlines() if line.strip().startswith(("0 ", "1 ", "2 ", "3 "))]
+    assert [float(r[4]) <= 14.0 for r in rows] == [True] * 4
+    assert "act" in run.out and "Nearest in Megatron: --recompute-granularity" in run.out
+    assert "Proven optimal on every rank." in run.out
+
+
+def test_a_budget_above_all_needs_nothing(cli):
+    run = cli("plan", "llama3-8b", "--budget", "200GB", "--seq", "4096")
+    assert run.code == 0 and "recompute  " not in run.out and "(no recomputation)" in run.out
+
+
+def test_plan_writes_policy_report_and_chart(cli, tmp_path, fixtures):
+    policy, report, chart = (tmp_path / n for n in ("policy.json", "report.json", "chart.svg"))
+    run = cli("plan", fixtures / "llama.config.json", "--budget", "50%", "--seq", "4096", "--json", policy, "--report", report,
+              "--chart", chart)
+    assert run.code == 0
+    assert Policy.from_json(policy.read_text()).describe()["num_layers"] == 32
+    ranks = json.loads(report.read_text())["ranks"]
+    assert ranks[0]["certificate"]["optimal"] and ranks[0]["peak_bytes"] <= ranks[0]["budget_bytes"]
+    svg = ElementTree.parse(chart).getroot()
+    names = [e.tag.rpartition("}")[2] for e in svg.iter()]
+    assert names.count("polyline") == 2 and names.count("circle") > 10
+
+
+def test_json_alone_prints_nothing_but_the_policy(cli):
+    run = cli("plan", "llama3-8b", "--budget", "6GB", "--seq", "4096", "--json")
+    assert json.loads(run.out)["rcore_policy"] == 1
+
+
+def test_the_whole_gpu_leaves_what_weights_do_not_take(cli):
+    tight = cli("plan", "llama3-8b", "--memory", "80GB", "--tp", "4", "--sp", "--seq", "8192")
+    assert tight.code == 0
+    too_big = cli("plan", "llama3-70b", "--memory", "80GB", "--seq", "8192")
+    assert too_big.code == 2 and "raise --dp, --tp or --pp" in too_big.err
+
+
+def test_megatron_settings_bring_their_own_layout(cli, fixtures):
+    run = cli("plan", fixtures / "moe_fine.yaml", "--budget", "60%")
+    assert run.code == 0 and "moe_fine" in run.out
+    assert [line.split()[1] for line in run.out.splitlines() if line.strip().startswith(("0 ", "1 "))] == ["4", "8"]
+
+
+def test_explain_points_out_what_does_nothing(cli):
+    run = cli("explain", "--recompute-granularity selective --recompute-modules core_attn", "llama3-70b", "--tp", "4", "--pp", "4",
+              "--sp")
+    assert run.code == 0
+    assert "core_attn frees 0 bytes here" in run.out and "0.0%" in run.out
+    full = cli("explain", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1", "llama3-8b")
+    assert "33.33%" in full.out
+
+
+def test_explain_reads_a_plan_again(cli, tmp_path):
+    policy = tmp_path / "p.json"
+    assert cli("plan", "deepseek-v3", "--budget", "70%", "--ep", "64", "--json", policy, "--options", "recompute").code == 0
+    run = cli("explain", policy, "deepseek-v3", "--ep", "64")
+    assert run.code == 0
+    saved = float(next(line for line in run.out.splitlines() if line.startswith("   0")).split()[3].rstrip("%"))
+    assert 29.9 <= saved <= 31
+
+
+@pytest.mark.parametrize("file, verdict, code", [
+    ("moe_fine.yaml", "fine", 0), ("dense_wasteful.yaml", "wasteful", 0), ("wrong.sh", "wrong", 1)])
+def test_check_tells_settings_apart(cli, fixtures, file, verdict, code):
+    run = cli("check", fixtures / file)
+    assert (run.code, run.err) == (code, "")
+    assert run.out.splitlines()[0].endswith(f": {verdict}"), run.out
+
+
+def test_check_finds_every_rule_and_not_only_the_first(cli, fixtures):
+    run = cli("check", "--json", fixtures / "wrong.sh")
+    found = json.loads(run.out)[0]["findings"]
+    rules = {f["rule"] for f in found if f["level"] == "wrong"}
+    assert {"ARG1425", "TC1926", "TC1958", "TC1964", "TC1934"} <= rules, found
+    for f in found:
+        if f["level"] == "wrong":
+            assert f["symptom"] and f["cause"] and f["fix"], f
+
+
+def test_check_without_a_file_prints_the_failure_table(cli):
+    run = cli("check")
+    assert run.code == 0
+    for symptom in ("out of memory although recompute is on", "no saving at all", "slower than expected", "FP8"):
+        assert symptom in run.out
+
+
+@pytest.mark.parametrize("arguments", [
+    ("plan",),
+    ("plan", "llama3-8b"),
+    ("plan", "llama3-9b", "--budget", "6GB"),
+    ("plan", "nowhere/config.json", "--budget", "6GB"),
+    ("plan", "llama3-8b", "--budget", "lots"),
+    ("plan", "llama3-8b", "--budget", "1MB"),
+    ("plan", "llama3-8b", "--budget", "6GB", "--tp", "3"),
+    ("plan", "llama3-8b", "--budget", "6GB", "--pp", "2", "--stages", "1,2,3"),
+    ("plan", "llama3-8b", "--budget", "6GB", "--hardware", "abacus"),
+    ("plan", "llama3-8b", "--budget", "6GB", "--options", "magic"),
+    ("explain", "--recompute-granularity ful", "llama3-8b"),
+    ("explain", "{\"rcore_policy\": 1,}", "llama3-8b"),
+    ("check", "nowhere.yaml"),
+    ("frobnicate",),
+])
+def test_bad_input_is_one_line_and_exit_code_two(cli, arguments):
+    run = cli(*arguments)
+    assert run.code == 2 and run.out == ""
+    assert run.err.startswith("rcore: error: ") and run.err.count("\n") == 1, run.err
+
+
+def test_binary_and_broken_files_are_one_line(cli, tmp_path):
+    for name, content in (("a.yaml", b"\x00\xff\xfe"), ("b.yaml", b"a: [1,\n"), ("c.yaml", b"- 1\n"), ("d.json", b"{"),
+                          ("e.sh", b"--num-layers 'x")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        run = cli("plan", path, "--budget", "6GB")
+        assert run.code == 2 and run.err.count("\n") == 1, (name, run)
