@@ -1031,7 +1031,8 @@ RC_FN rc_region_begin(rc_context* context, const rc_region_desc* desc, rc_region
 /* One tensor to save. Exactly one of: `tensor` (owned: consumed), `view` (borrowed: copied in
  * stream order, or held without a copy where it is memory of another slot of this context),
  * `source` (slot `source_slot` of another region, without a copy). A slot that refers to a slot
- * which the policy discards does not hold it: replay refills it first. */
+ * which the policy discards does not hold it: replay refills it first. Two regions cannot refer to
+ * each other, directly or through others: `source` is refused then, a `view` is copied. */
 typedef struct rc_save {
   rc_head head;
   uint32_t slot;

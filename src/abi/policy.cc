@@ -22,7 +22,7 @@ const rc::Policy* unwrap_policy(const rc_policy* policy) {
 
 void copy_name(char* to, size_t capacity, std::string_view from) {
   const size_t n = std::min(from.size(), capacity - 1);
-  std::memcpy(to, from.data(), n);
+  if (n > 0) std::memcpy(to, from.data(), n);
   to[n] = '\0';
 }
 

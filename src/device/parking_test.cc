@@ -326,8 +326,10 @@ TEST_F(ParkingMove, AWarmStepTouchesNeitherTheHeapNorTheSystemForMemory) {
   getrusage(RUSAGE_THREAD, &after);
   EXPECT_EQ(heap_calls, calls);
   EXPECT_EQ(device_->memory().allocations, allocations);
+#if !defined(RC_POISON_ASAN) && !defined(__SANITIZE_THREAD__)  // shadow memory faults too
   // A block of this size has 8 huge or 4096 small pages: one refault per step would show.
   EXPECT_LT(after.ru_minflt - before.ru_minflt, 50);
+#endif
 }
 
 class ParkingAndTheSystem : public ParkingMove {

@@ -409,5 +409,27 @@ TEST_F(RegionTensors, ADropThatFailsLeavesWhatWasDroppedReplayable) {
   EXPECT_EQ(rc_region_discard(r, nullptr), RC_OK);  // its last handle went within
 }
 
+TEST_F(RegionTensors, TwoRegionsCannotKeepEachOtherAlive) {
+  rc_region* first = open_norm();
+  rc_region* second = host.begin(*mlp);
+  EXPECT_EQ(save_link(second, 0, first, 1), RC_OK);
+  fill(alloc(second, 1, kBytes), kBytes, 6);
+  rc_region* third = host.begin(*keep);
+  EXPECT_EQ(save_link(third, 0, second, 1), RC_OK);
+  fill(alloc(third, 3, kBytes), kBytes, 7);
+  // The norm's region is still open, and another slot of it would refer back, over two regions.
+  rc_slot_desc desc = saved("back");
+  uint32_t back = 0;
+  ASSERT_EQ(rc_region_slot_add(first, &desc, &back), RC_OK);
+  EXPECT_EQ(save_link(first, back, third, 3), RC_E_ARGUMENT);
+  EXPECT_NE(last_message().find("each other alive"), std::string::npos) << last_message();
+  // By its address the same memory is copied.
+  char* theirs = view(third, 3);
+  EXPECT_EQ(save_bytes(first, back, theirs, kBytes), RC_OK);
+  EXPECT_NE(view(first, back), theirs);
+  EXPECT_TRUE(filled(view(first, back), kBytes, 7));
+  for (rc_region* r : {first, second, third}) rc_region_release(r, nullptr);
+}
+
 }  // namespace
 }  // namespace rc::testing

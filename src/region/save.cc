@@ -1,5 +1,7 @@
 // src/region/save.cc: how tensors come into a region: saved, allocated by the core, or declared as
 // the host's.
+#include <algorithm>
+
 #include "src/region/call_log.h"
 #include "src/region/context.h"
 #include "src/region/with_host_memory.h"
@@ -76,6 +78,29 @@ void refer_to(Region* r, Region* source, uint32_t slot, Prepared* out) {
   if (source) out->relative = out->offset - source->slots[slot].offset;
 }
 
+bool has_consumers(const Region* r) {
+  for (uint32_t i = 0; i < r->n_slots; ++i)
+    if (r->slots[i].consumers > 0) return true;
+  return false;
+}
+
+// True if `r` would wait for itself: something that `source` refers to, directly or through others,
+// is of `r`. A region that nobody refers to yet, as at its first save, cannot.
+bool closes_a_circle(const Region* r, const Region* source) {
+  if (!source || !has_consumers(r)) return false;
+  std::vector<const Region*> reached = {source};
+  for (size_t i = 0; i < reached.size(); ++i) {
+    const Region* at = reached[i];
+    if (at == r) return true;
+    for (uint32_t k = 0; k < at->n_slots; ++k) {
+      const Region* next = at->slots[k].source;
+      if (next && std::find(reached.begin(), reached.end(), next) == reached.end())
+        reached.push_back(next);
+    }
+  }
+  return false;
+}
+
 Status prepare_source(Region* r, const rc_save& save, Prepared* out) {
   Region* source = reinterpret_cast<Region*>(save.source);
   if (source->context != r->context)
@@ -91,6 +116,11 @@ Status prepare_source(Region* r, const rc_save& save, Prepared* out) {
   out->offset = content->offset;
   out->meta = source->slots[save.source_slot].meta;
   refer_to(r, source, save.source_slot, out);
+  if (closes_a_circle(r, out->source))
+    return argument_error(
+        "source", format("module '%s', layer %u, refers to this region: the two would keep each "
+                         "other alive",
+                         source->module->name.c_str(), source->module->layer));
   return ok_status();
 }
 
@@ -116,11 +146,16 @@ Status prepare_copy(Region* r, const rc_save& save, const rc_tensor_spec& view, 
   if (!view.data && out->meta.bytes() > 0) return argument_error("view.data", "data is NULL");
   if (out->meta.bytes() > 0 && strides_are_positive(out->meta)) {
     if (Block* known = storage.find(view.data, extent(out->meta))) {
-      out->block = known;
       out->offset =
           static_cast<uint64_t>(static_cast<char*>(view.data) - static_cast<char*>(known->data));
       if (known->owner) refer_to(r, static_cast<Region*>(known->owner), known->owner_slot, out);
-      return ok_status();
+      if (!closes_a_circle(r, out->source)) {
+        out->block = known;
+        return ok_status();
+      }
+      TensorMeta meta = std::move(out->meta);  // a copy then, that refers to nobody
+      *out = Prepared();
+      out->meta = std::move(meta);
     }
   }
   if (!out->meta.contiguous() && !storage.device().synchronous())

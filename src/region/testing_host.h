@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -61,7 +62,7 @@ struct TestModule {
   rc_module* handle = nullptr;
   ReplayFunction replay;
   SlotFunction drop, refill;
-  int calls = 0;  // of replay
+  std::atomic<int> calls = 0;  // of replay
   operator rc_module*() const { return handle; }
 };
 
@@ -99,14 +100,15 @@ class Host {
     open(desc);
   }
   explicit Host(const rc_context_desc& desc) { open(desc); }
+  explicit Host(std::unique_ptr<Device> device, rc_flags flags = 0) {
+    open(std::move(device), flags);
+  }
   // Over the fake asynchronous device; `fake` lives as long as the context.
   explicit Host(FakeDevice::Execution execution, rc_flags flags = 0) {
     auto device = std::make_unique<FakeDevice>(execution);
     fake = device.get();
     log = fake->log();
-    auto made = new Context(std::move(device), flags, 0);
-    made->parallel = std::make_unique<SerialParallel>();
-    context = reinterpret_cast<rc_context*>(made);
+    open(std::move(device), flags);
   }
   ~Host() { close(); }
   Host(const Host&) = delete;
@@ -257,6 +259,11 @@ class Host {
   std::shared_ptr<FakeLog> log;
 
  private:
+  void open(std::unique_ptr<Device> device, rc_flags flags) {
+    auto made = new Context(std::move(device), flags, 0);
+    made->parallel = std::make_unique<SerialParallel>();
+    context = reinterpret_cast<rc_context*>(made);
+  }
   void open(const rc_context_desc& desc) {
     EXPECT_EQ(rc_context_create(&desc, &context), RC_OK) << last_message();
   }

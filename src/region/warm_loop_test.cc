@@ -25,6 +25,10 @@ void* operator new(std::size_t bytes) {
 void* operator new[](std::size_t bytes) {
   return count_and_allocate(bytes);
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  if (counting.load(std::memory_order_relaxed)) ++allocated;
+  return std::malloc(bytes ? bytes : 1);
+}
 void operator delete(void* p) noexcept {
   std::free(p);
 }

@@ -17,6 +17,21 @@ constexpr uint32_t kMaxPlanPause = 64;
 // waits.
 constexpr size_t kFreedStreams = 32;
 
+// Takes back what an operation has charged unless it came to its end, also where it throws for want
+// of memory.
+class Charge {
+ public:
+  Charge(StorageStats* stats, uint64_t bytes) : stats_(stats), bytes_(bytes) {}
+  ~Charge() {
+    if (stats_) stats_->live_bytes -= bytes_;
+  }
+  void keep() { stats_ = nullptr; }
+
+ private:
+  StorageStats* stats_;
+  uint64_t bytes_;
+};
+
 }  // namespace
 
 Storage::Storage(std::unique_ptr<Device> device, bool use_arena)
@@ -48,13 +63,14 @@ Block* Storage::new_block() {
 }
 
 Status Storage::charge(uint64_t bytes) {
-  if (stats_.live_bytes + bytes > stats_.cap_bytes)
-    return Status(RC_E_BUDGET, "cap_bytes",
-                  format("%llu B more would make %llu B; the step's cap is %llu B",
-                         static_cast<unsigned long long>(bytes),
-                         static_cast<unsigned long long>(stats_.live_bytes + bytes),
-                         static_cast<unsigned long long>(stats_.cap_bytes)));
-  stats_.live_bytes += bytes;
+  const uint64_t live = stats_.live_bytes + bytes;
+  if (live > stats_.cap_bytes)
+    return Status(
+        RC_E_BUDGET, "cap_bytes",
+        format("%llu B more would make %llu B; the step's cap is %llu B",
+               static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(live),
+               static_cast<unsigned long long>(stats_.cap_bytes)));
+  stats_.live_bytes = live;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
   stats_.step_peak_bytes = std::max(stats_.step_peak_bytes, stats_.live_bytes);
   return ok_status();
@@ -102,42 +118,47 @@ Block* Storage::find(const void* pointer, uint64_t bytes) {
 Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, void** out) {
   if (!device_->calls_host()) return device_->allocate(bytes, stream, out);
   *out = host_memory_.take(bytes, stream);
-  return *out ? ok_status() : Status(RC_E_MEMORY, "", "memory of the host is to be fetched");
+  return *out ? ok_status() : Status(RC_E_MEMORY, "", "");
+}
+
+Status Storage::find_memory(Block* block, Stream stream, bool in_arena) {
+  if (block->bytes == 0) return ok_status();
+  if (in_arena) block->place = arena_.take(block->key, block->bytes);
+  if (block->place == Arena::kNone) return allocate_dynamic(block->bytes, stream, &block->data);
+  block->data = arena_.address(block->place);
+  Status status = wait_for_freed(stream);
+  if (!status.ok()) arena_.give(block->place);
+  return status;
+}
+
+Status Storage::wait_for_freed(Stream stream) {
+  for (Stream other : freed_streams_) RC_TRY(wait_for(stream, other));
+  return ok_status();
 }
 
 Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uint64_t step_serial,
                          Block** out) {
   *out = nullptr;
+  RC_TRY(charge(bytes));
+  Charge charged(&stats_, bytes);
+  const bool in_step = step_serial != 0 && step_serial == arena_step_;
   Block* block = new_block();
-  if (Status charged = charge(bytes); !charged.ok()) {
-    free_blocks_.push_back(block);
-    return charged;
-  }
   block->bytes = bytes;
   block->key = key;
-  const bool in_step = step_serial != 0 && step_serial == arena_step_;
   Status status;
-  if (in_step && arena_.planned() && !stale_ && bytes > 0) {
-    block->step_serial = step_serial;
-    block->place = arena_.take(key, bytes);
-  }
-  if (block->place != Arena::kNone) {
-    block->data = arena_.address(block->place);
-    for (Stream other : freed_streams_)
-      if (status.ok()) status = wait_for(stream, other);
-  } else if (bytes > 0) {
-    status = allocate_dynamic(bytes, stream, &block->data);
+  try {
+    status = find_memory(block, stream, in_step && arena_.planned() && !stale_);
+  } catch (...) {
+    free_blocks_.push_back(block);
+    throw;
   }
   if (!status.ok()) {
-    if (block->place != Arena::kNone) arena_.give(block->place);
-    stats_.live_bytes -= bytes;
     free_blocks_.push_back(block);
     return status;
   }
-  if (in_step && recording_on_) {
-    block->step_serial = step_serial;
-    block->record = recording_.use(key, bytes);
-  }
+  charged.keep();
+  if (in_step && (recording_on_ || block->place != Arena::kNone)) block->step_serial = step_serial;
+  if (in_step && recording_on_) block->record = recording_.use(key, bytes);
   if (block->place != Arena::kNone) device_->unpoison(block->data, bytes);
   block->state = Block::kLive;
   block->refs = block->holds = 1;
@@ -151,33 +172,25 @@ Status Storage::allocate(const BlockKey& key, uint64_t bytes, Stream stream, uin
 Status Storage::refill(Block* block, Stream stream, bool* moved) {
   *moved = false;
   RC_TRY(charge(block->bytes));
-  Status status = wait_for(stream, block->freed_on);
+  Charge charged(&stats_, block->bytes);
+  RC_TRY(wait_for(stream, block->freed_on));
   void* before = block->data;
-  if (status.ok() && block->place != Arena::kNone) {
-    if (block->step_serial == arena_step_ && arena_.retake(block->place)) {
-      for (Stream other : freed_streams_)
-        if (status.ok()) status = wait_for(stream, other);
-      device_->unpoison(block->data, block->bytes);
-    } else {
+  if (block->place != Arena::kNone) {
+    RC_TRY(wait_for_freed(stream));
+    if (block->step_serial != arena_step_ || !arena_.retake(block->place)) {
       arena_.give(block->place);
       block->place = Arena::kNone;
       block->data = nullptr;
     }
-  } else if (status.ok() && block->parked) {
-    status = device_->unpark(block->data, block->bytes, stream);
-    if (status.ok()) {
-      block->parked = false;
-      device_->unpoison(block->data, block->bytes);
-    }
-  } else if (status.ok() && block->data) {
+  } else if (block->parked) {
+    RC_TRY(device_->unpark(block->data, block->bytes, stream));
+    block->parked = false;
+  }
+  if (block->data)
     device_->unpoison(block->data, block->bytes);
-  }
-  if (status.ok() && !block->data && block->bytes > 0)
-    status = allocate_dynamic(block->bytes, stream, &block->data);
-  if (!status.ok()) {
-    stats_.live_bytes -= block->bytes;
-    return status;
-  }
+  else if (block->bytes > 0)
+    RC_TRY(allocate_dynamic(block->bytes, stream, &block->data));
+  charged.keep();
   if (block->record != Arena::kNone && recording_on_ && block->step_serial == arena_step_)
     recording_.use(block->key, block->bytes);
   *moved = block->data != before;

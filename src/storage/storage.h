@@ -106,6 +106,9 @@ class Storage {
 
  private:
   Block* new_block();
+  // Of the arena where the block has a place there, else of the device.
+  Status find_memory(Block* block, Stream stream, bool in_arena);
+  Status wait_for_freed(Stream stream);  // what uses the arena's places on other streams
   Status charge(uint64_t bytes);
   void join_users(Block* block, Stream stream);
   void join(Stream waiter, Stream other);
