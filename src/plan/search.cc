@@ -49,8 +49,29 @@ CountSearch::CountSearch(const CountProblem& problem) : problem_(problem) {
     add_bound(std::vector<int64_t>(problem.rows.size(), 0),
               std::vector<double>(problem.rows.size(), 0));
   }
+  prepare_least_net();
   path_.resize(order_.size());
   children_.resize(order_.size() + 1);
+}
+
+// What the groups from each depth on take of a row at least, with all the link in the world.
+void CountSearch::prepare_least_net() {
+  least_net_.assign(order_.size() + 1, Uses{});
+  for (size_t j = order_.size(); j-- > 0;) {
+    const CountGroup& group = problem_.groups[order_[j]];
+    for (size_t r = 0; r < problem_.rows.size(); ++r) {
+      int64_t least = kNoCost;
+      for (size_t o = 0; o < group.options.size(); ++o) {
+        const bool moves = group.shared_option == int32_t(o);
+        const int64_t relief = moves ? std::max<int64_t>(0, group.relief[r]) : 0;
+        least = std::min(least, group.options[o].use[r] - relief);
+      }
+      least_net_[j][r] = least_net_[j + 1][r] + least * int64_t(group.places.size());
+    }
+  }
+  for (size_t r = 0; r < problem_.rows.size(); ++r) {
+    feasible_ = feasible_ && least_net_[0][r] <= problem_.capacity[r];
+  }
 }
 
 void CountSearch::order_groups() {
@@ -214,8 +235,8 @@ double CountSearch::reduced(size_t depth, size_t option) const {
 }
 
 // Gives `members` of the group the option; false where a row has no room for that.
-bool CountSearch::take(const CountGroup& group, size_t option, int32_t members,
-                       Child& child) const {
+bool CountSearch::take(size_t depth, size_t option, int32_t members, Child& child) const {
+  const CountGroup& group = problem_.groups[order_[depth]];
   const CountOption& mine = group.options[option];
   child.counts[option] = members;
   child.cost += members * mine.cost;
@@ -227,8 +248,7 @@ bool CountSearch::take(const CountGroup& group, size_t option, int32_t members,
   for (size_t r = 0; r < problem_.rows.size(); ++r) {
     child.left[r] -= members * mine.use[r];
     if (moved > 0) child.left[r] += scaled(group.relief[r] * members, moved, whole);
-    // A later group may still bring relief through the link, so only rows are final without it.
-    fits = fits && (child.left[r] >= 0 || child.link > 0);
+    fits = fits && child.left[r] >= least_net_[depth + 1][r];
   }
   return fits;
 }
@@ -238,7 +258,7 @@ void CountSearch::expand(size_t depth, size_t option, int32_t members, double sl
   if (option + 1 == group.options.size()) {
     Child last = child;
     if (double(members) * reduced(depth, option) > slack) return;
-    if (!take(group, option, members, last)) return;
+    if (!take(depth, option, members, last)) return;
     last.bound = bound_at(depth + 1, last.cost, last.left, last.link);
     if (last.bound < cutoff_) children_[depth].push_back(last);
     return;
@@ -246,7 +266,7 @@ void CountSearch::expand(size_t depth, size_t option, int32_t members, double sl
   const double each = reduced(depth, option);
   for (int32_t n = 0; n <= members && n * each <= slack; ++n) {
     Child next = child;
-    if (!take(group, option, n, next)) break;
+    if (!take(depth, option, n, next)) break;
     expand(depth, option + 1, members - n, slack - n * each, next);
   }
 }

@@ -81,6 +81,7 @@ class CountSearch {
     }
   };
 
+  void prepare_least_net();
   void order_groups();
   bool link_order_is_total() const;
   void add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price);
@@ -91,7 +92,7 @@ class CountSearch {
   int64_t bound_at(size_t depth, int64_t cost, const Uses& left, int64_t link) const;
   void descend(size_t depth, int64_t cost, const Uses& left, int64_t link);
   void expand(size_t depth, size_t option, int32_t members, double slack, Child& child);
-  bool take(const CountGroup& group, size_t option, int32_t members, Child& child) const;
+  bool take(size_t depth, size_t option, int32_t members, Child& child) const;
   double reduced(size_t depth, size_t option) const;
   bool late() const;
   bool stopped();
@@ -101,6 +102,7 @@ class CountSearch {
   const CountProblem& problem_;
   std::vector<size_t> order_;  // groups in the order of the search
   std::vector<Bound> bounds_;
+  std::vector<Uses> least_net_;  // [depth]
   bool feasible_ = true, exhausted_ = true;
   bool exact_ = true;   // the order of the link loses nothing
   int64_t floor_ = 0;   // proven

@@ -1,0 +1,112 @@
+// src/plan/plan_bench.cc: time and gap of the planner over its set of instances.
+//
+// Each line is one family over nine budgets and five links (45 pairs, tight ones among them): the
+// mean is the benchmark's time per plan; worst_ms the slowest plan, gap the largest (objective -
+// bound) / objective, unproven and infeasible how many pairs ended so.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "src/plan/check.h"
+#include "src/plan/plan_instances.h"
+#include "src/plan/solve.h"
+
+namespace rc {
+namespace {
+
+enum Family : int64_t { kDeepSeek, kLlama80, kLlama8, kMixed, kMixedOdd };
+enum Mode : int64_t { kRecompute, kCut, kWhole, kPriced, kCutBoth };
+
+PlanStage make(int64_t family, int64_t mode, size_t seed, double budget, double link) {
+  InstanceOptions options;
+  options.offload = mode != kRecompute;
+  options.cut = mode != kWhole && mode != kPriced;
+  options.offload_cost = mode == kPriced ? 2 : 0;
+  options.cut_recompute = mode == kCutBoth;
+  if (family == kDeepSeek) return deepseek_stage(budget, link, options);
+  if (family == kLlama80) return llama_stage(80, budget, link, options);
+  if (family == kLlama8) return llama_stage(8, budget, link, options);
+  return mixed_stage(seed, budget, link, family == kMixed ? 256 : 1, options);
+}
+
+std::vector<PlanStage> instances(int64_t family, int64_t mode) {
+  std::vector<PlanStage> all;
+  for (const double budget : {0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 0.9}) {
+    for (const double link : {0.0, 0.02, 0.1, 0.2, 0.4}) {
+      all.push_back(make(family, mode, all.size() + 1, budget, link));
+      // Chains of checkpoints are another problem, measured apart.
+      all.back().allow_chain = false;
+    }
+  }
+  return all;
+}
+
+void plan_family(benchmark::State& state) {
+  const std::vector<PlanStage> all = instances(state.range(0), state.range(1));
+  double worst = 0, gap = 0;
+  int unproven = 0, infeasible = 0, unknown = 0;
+  PlanOptions limits;
+  limits.time_limit = 1;
+  for (auto _ : state) {
+    unproven = infeasible = unknown = 0;
+    worst = 0;
+    for (const PlanStage& stage : all) {
+      StagePlan plan;
+      if (!solve_stage(stage, limits, &plan).ok()) state.SkipWithError("ill-formed");
+      benchmark::DoNotOptimize(plan);
+      worst = std::max(worst, plan.certificate.seconds);
+      infeasible += plan.verdict == PlanVerdict::kInfeasible;
+      unknown += plan.verdict == PlanVerdict::kUnknown;
+      if (plan.verdict != PlanVerdict::kSolved || plan.certificate.optimal) continue;
+      ++unproven;
+      gap = std::max(gap,
+                     1 - double(plan.certificate.lower_bound) / double(plan.certificate.objective));
+    }
+  }
+  state.counters["plans"] = double(all.size());
+  state.counters["per_plan"] =
+      benchmark::Counter(double(all.size()), benchmark::Counter::kIsIterationInvariantRate |
+                                                 benchmark::Counter::kInvert);
+  state.counters["worst_ms"] = worst * 1e3;
+  state.counters["gap"] = gap;
+  state.counters["unproven"] = unproven;
+  state.counters["infeasible"] = infeasible;
+  state.counters["unknown"] = unknown;
+}
+BENCHMARK(plan_family)
+    ->ArgNames({"family", "mode"})
+    ->ArgsProduct({{kDeepSeek, kLlama80, kLlama8, kMixed, kMixedOdd}, {kRecompute, kCut}})
+    ->ArgsProduct({{kDeepSeek, kLlama80, kLlama8}, {kCutBoth, kWhole, kPriced}})
+    ->Unit(benchmark::kMillisecond);
+
+void check_certificate(benchmark::State& state) {
+  const PlanStage stage = deepseek_stage(0.3, 0.1);
+  StagePlan plan;
+  if (!solve_stage(stage, {}, &plan).ok()) state.SkipWithError("ill-formed");
+  for (auto _ : state) {
+    const PlanCheck check = check_plan(stage, plan);
+    if (!check.bound_proven) state.SkipWithError("not proven");
+  }
+}
+BENCHMARK(check_certificate)->Unit(benchmark::kMillisecond);
+
+void chain(benchmark::State& state) {
+  InstanceOptions options;
+  options.offload = false;
+  const PlanStage stage = llama_stage(int(state.range(0)), 0.01, 0, options);
+  for (auto _ : state) {
+    StagePlan plan;
+    if (!solve_stage(stage, {}, &plan).ok()) state.SkipWithError("ill-formed");
+    benchmark::DoNotOptimize(plan);
+    state.counters["optimal"] = plan.certificate.optimal;
+  }
+}
+BENCHMARK(chain)->Arg(8)->Arg(32)->Arg(80)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace rc
+
+BENCHMARK_MAIN();
