@@ -205,7 +205,8 @@ static void no_driver(const char* path) {
     const int32_t has = p_rc_has_feature((rc_feature)feature);
     EXPECT(has == 0 || has == 1);
   }
-  make_context(library);
+  FROM(library, rc_context_release);
+  p_rc_context_release(make_context(library));
 }
 
 int main(int argc, char** argv) {
