@@ -248,6 +248,7 @@ PyObject* module_new(PyObject*, PyObject* arguments) {
   self->name = PyUnicode_FromString(name);
   self->layer = layer;
   self->recomputes = saved.action == RC_ACTION_RECOMPUTE;
+  self->discards = output.action == RC_ACTION_RECOMPUTE;
   self->first_layer = saved.first_layer;
   self->unit_layers = saved.n_layers;
   self->counters = {};
@@ -279,6 +280,9 @@ PyObject* module_reset(PyObject* object, PyObject*) {
 PyObject* module_recomputes(PyObject* object, void*) {
   return PyBool_FromLong(reinterpret_cast<Module*>(object)->recomputes);
 }
+PyObject* module_discards(PyObject* object, void*) {
+  return PyBool_FromLong(reinterpret_cast<Module*>(object)->discards);
+}
 PyObject* module_kind(PyObject* object, void*) {
   return Py_NewRef(reinterpret_cast<Module*>(object)->kind);
 }
@@ -294,7 +298,8 @@ PyMethodDef module_methods[] = {
      "counters() -> dict: regions, replays and bytes in the host's memory"},
     {"reset", module_reset, METH_NOARGS, "reset(): sets the counters to zero"},
     {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef module_properties[] = {{"recomputes", module_recomputes, nullptr, nullptr, nullptr},
+PyGetSetDef module_properties[] = {{"discards", module_discards, nullptr, nullptr, nullptr},
+                                   {"recomputes", module_recomputes, nullptr, nullptr, nullptr},
                                    {"kind", module_kind, nullptr, nullptr, nullptr},
                                    {"name", module_name, nullptr, nullptr, nullptr},
                                    {"layer", module_layer, nullptr, nullptr, nullptr},

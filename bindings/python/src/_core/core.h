@@ -30,7 +30,7 @@ struct Module {
   uint32_t layer;
   // What the policy says of this site: its slots are recomputed, in units of layers from
   // first_layer on.
-  bool recomputes;
+  bool recomputes, discards;
   uint32_t first_layer, unit_layers;
   Counters counters;
 };

@@ -257,7 +257,7 @@ void run_unlink(Frame* frame, Run* run) {
 void drop_finished_runs(Frame* frame) {
   for (Run *run = frame->b.runs, *next; run; run = next) {
     next = run->b.next;
-    if (run->b.done && run->b.live == 0 && !run->b.group && !run->b.outputs) run_unlink(frame, run);
+    if (run->b.done && run->b.live == 0 && !run->b.group) run_unlink(frame, run);
   }
 }
 

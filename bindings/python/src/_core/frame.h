@@ -21,6 +21,7 @@ enum Flag : uint32_t {
   kEarlyStop = 2,
   kCheckHeaders = 4,
   kMeasure = 8,    // extras.measure(tensor) is compared too
+  kDiscards = 32,  // its outputs are not kept by what reads them in the open scope
   kByPolicy = 16,  // begun by apply(): inside another such region it is part of that one
 };
 
@@ -63,6 +64,7 @@ struct FrameBody {
   std::vector<PyObject*> records;    // tensors that record() copied, where the core cannot
   uint32_t n_records = 0;
   uint64_t saved_bytes = 0;
+  size_t awaited = 0;  // Outputs that a graph may still ask for
   int64_t last_save_ns = 0, tail_ns = 0;
   Run *runs = nullptr, *current = nullptr;
 };
@@ -135,10 +137,16 @@ void collected(Frame* frame);
 // forward.cc
 PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);
 
+// discard.cc
+bool make_scope_types(PyObject* module);
+void discard_outputs(Frame* frame, PyObject* result);
+
 // replay.cc
 PyObject* unpack(PyObject* self, PyObject* holder);
 // Makes the values of a frame available to one backward pass; NULL with an error set.
 Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs);
+// The frame's output as a replay of the running backward makes it; shared by all who ask for it.
+Ref replayed_output(Frame* frame, size_t output);
 PyObject* raise_too_early(const char* what);
 
 }  // namespace rcpy

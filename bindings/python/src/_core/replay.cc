@@ -131,24 +131,38 @@ PyObject* raise_changed(size_t index, int64_t version, int64_t expected) {
       index, static_cast<long long>(version), static_cast<long long>(expected));
 }
 
-// The output of the layer before, made again for the same backward pass.
-Ref linked_output(Frame* before, uint32_t output, long task, PyObject* group) {
-  Run* run = nullptr;
-  if (task != kNoTask)
-    for (Run* r = before->b.runs; r && !run; r = r->b.next)
-      if (r->b.task == task && r->b.group == group && r->b.outputs) run = r;
-  Ref owner;
-  if (!run) {
-    bool taken = false;
-    for (Run* r = before->b.runs; r; r = r->b.next)
-      taken |= r->b.task == task && r->b.group == group;
-    run = start_run(before, taken ? kNoTask : task, taken ? nullptr : group, true);
-    if (!run) return Ref();
-    owner = Ref(object(run));
-  }
+// Takes an output out of a run that kept it.
+Ref output_of(Run* run, size_t output) {
   PyObject* outputs = run->b.outputs;
-  Ref value =
-      PyTuple_Check(outputs) ? Ref::borrow(PyTuple_GetItem(outputs, output)) : Ref::borrow(outputs);
+  return PyTuple_Check(outputs)
+             ? Ref::borrow(PyTuple_GetItem(outputs, static_cast<Py_ssize_t>(output)))
+             : Ref::borrow(outputs);
+}
+
+// The run of one backward pass that has the frame's outputs. `owner` holds it; where the pass has
+// replayed the frame without them already, it is one of its own.
+Run* run_with_outputs(Frame* frame, long task, PyObject* group, Ref* owner) {
+  bool taken = false;
+  for (Run* run = frame->b.runs; task != kNoTask && run; run = run->b.next) {
+    if (run->b.task != task || run->b.group != group) continue;
+    if (run->b.outputs) {
+      *owner = Ref::borrow(object(run));
+      return run;
+    }
+    taken = true;
+  }
+  Run* run = start_run(frame, taken ? kNoTask : task, taken ? nullptr : group, true);
+  *owner = Ref(object(run));
+  return run;
+}
+
+// The output of the layer before, made again for the same backward pass; one layer asks for it,
+// once.
+Ref linked_output(Frame* before, uint32_t output, long task, PyObject* group) {
+  Ref owner;
+  Run* run = run_with_outputs(before, task, group, &owner);
+  if (!run) return Ref();
+  Ref value = output_of(run, output);
   Py_CLEAR(run->b.outputs);
   if (run->b.task == kNoTask) run_unlink(before, run);
   return value;
@@ -411,16 +425,37 @@ Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs) {
   return reinterpret_cast<Run*>(Py_NewRef(owner.get()));
 }
 
+// Which backward pass asks: by the id of its graph task, or by the group it belongs to.
+static bool find_task(long* task, Ref* group) {
+  const Ref id = call(torch_api.graph_task_id);
+  *group = call(torch_api.graph_exec_group);
+  if (!id || !*group) return false;
+  *task = PyLong_AsLong(id.get());
+  if (group->get() == Py_None)
+    group->clear();
+  else
+    *task = kGroupTask;
+  return true;
+}
+
+Ref replayed_output(Frame* frame, size_t output) {
+  long task;
+  Ref group, owner;
+  if (!find_task(&task, &group)) return Ref();
+  Run* run = run_with_outputs(frame, task, group.get(), &owner);
+  if (!run) return Ref();
+  Ref value = output_of(run, output);
+  if (run->b.task == kNoTask && run->b.frame) run_unlink(frame, run);
+  return value;
+}
+
 PyObject* unpack(PyObject*, PyObject* kept) {
   Holder* holder = reinterpret_cast<Holder*>(kept);
   Frame* frame = holder->frame;
-  const Ref id = call(torch_api.graph_task_id);
-  if (!id) return nullptr;
-  long task = PyLong_AsLong(id.get());
-  const Ref exec_group = call(torch_api.graph_exec_group);
-  if (!exec_group) return nullptr;
-  PyObject* group = exec_group.get() == Py_None ? nullptr : exec_group.get();
-  if (group) task = kGroupTask;
+  long task;
+  Ref exec_group;
+  if (!find_task(&task, &exec_group)) return nullptr;
+  PyObject* group = exec_group.get();
 
   Ref owner;
   for (Run* run = frame->b.runs; run; run = run->b.next) {

@@ -57,7 +57,8 @@ def _completed(policy: dict[str, Any], request: dict[str, Any]) -> dict[str, Any
     if any(c["name"] == "moe" for c in inventory["classes"]):
         model = request["model"]
         freq = model.get("moe_layer_freq") if isinstance(model, dict) else None
-        own.setdefault("moe_layer_freq", freq or _sparse_layers(inventory))
+        if "moe_layers" not in own:
+            own.setdefault("moe_layer_freq", freq or _sparse_layers(inventory))
         own.setdefault("moe_grouped_gemm", True)
     if any(t["name"] == "latents" for t in tensors):
         own.setdefault("multi_latent_attention", True)

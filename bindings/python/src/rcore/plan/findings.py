@@ -43,6 +43,8 @@ def _rule(message: str) -> tuple[str, str]:
 
 def _finding(level: str, field: str, message: str) -> Finding:
     cause, rule = _rule(message.removeprefix(f"{field}: "))
+    if not rule and level == "wrong" and cause.endswith("has no effect"):
+        level = "wasteful"  # Megatron takes it in silence
     wrong = level == "wrong"
     symptom, fix = REMEDIES.get(rule, ("training stops at start-up" if wrong else "the setting has no effect here",
                                        "change or drop the setting"))
@@ -52,7 +54,7 @@ def _finding(level: str, field: str, message: str) -> Finding:
 def _drop(policy: dict[str, Any], field: str) -> bool:
     """Takes the offending value out; False where there is none to take."""
     parts = field.strip("/").split("/")
-    if parts[0] not in policy or parts[0] == "rcore_policy":
+    if parts[0] not in policy or parts[0] in ("rcore_policy", "num_layers"):
         return False
     if len(parts) > 1 and isinstance(policy[parts[0]], list) and parts[1].isdigit():
         policy[parts[0]].pop(int(parts[1]))

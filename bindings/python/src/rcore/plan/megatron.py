@@ -202,12 +202,28 @@ class Settings:
         for key in ("num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage"):
             if key in self:
                 layout[key] = self.count(key)
+        if self.get("account_for_embedding_in_pipeline_split") or self.get("account_for_loss_in_pipeline_split"):
+            return layout | self._accounted(pp) | self._fp8()
         if "virtual_pipeline_model_parallel_size" in self:
             layout["virtual_pipeline_model_parallel_size"] = self.count("virtual_pipeline_model_parallel_size")
         elif self.count("num_layers_per_virtual_pipeline_stage") and pp > 1:
             each = self.count("num_layers_per_virtual_pipeline_stage")
             layout["virtual_pipeline_model_parallel_size"] = max(1, self.count("num_layers") // pp // each)
         return layout | self._fp8()
+
+    def _accounted(self, pp: int) -> dict[str, Any]:
+        """The embedding and the loss count as a layer each where the split says so."""
+        first = int(bool(self.get("account_for_embedding_in_pipeline_split")))
+        last = int(bool(self.get("account_for_loss_in_pipeline_split")))
+        layers = self.count("num_layers") + first + last
+        each = self.count("num_layers_per_virtual_pipeline_stage")
+        vpp = self.count("virtual_pipeline_model_parallel_size") or (max(1, layers // pp // each) if each else 1)
+        if layers % (pp * vpp):
+            raise InputError(f"{self.source}: {layers} layers with embedding and loss do not spread over {pp * vpp} stages")
+        stages = [layers // (pp * vpp)] * (pp * vpp)
+        stages[0] -= first
+        stages[-1] -= last
+        return {"virtual_pipeline_model_parallel_size": vpp, "layers_per_virtual_stage": stages}
 
     def _fp8(self) -> dict[str, str]:
         if self.get("fp8") in (None, False):
@@ -233,6 +249,14 @@ class Settings:
             policy["num_layers"] = self.count("num_layers")
             if self.count("num_experts"):
                 policy["moe_layer_freq"] = self._moe_layers(policy["num_layers"])
+        known = {"attn", "mlp", "moe", "moe_router", "moe_preprocess", "full", "full_iteration"}
+        for scope in [s for s in policy.get("cuda_graph_scope", []) if s not in known]:
+            policy["cuda_graph_scope"] = [s for s in policy["cuda_graph_scope"] if s != scope]
+            self.remarks.append(f"cuda_graph_scope {scope} is not modelled; left out")
+        variant = policy.get("experimental_attention_variant")
+        if variant is not None and variant not in ("gdn", "gdn2", "gated_delta_net", "gdp"):
+            policy.pop("experimental_attention_variant")
+            self.remarks.append(f"experimental_attention_variant {variant} is not modelled; left out")
         if self.get("enable_cuda_graph"):
             policy.setdefault("cuda_graph_impl", "local")
         if self.get("external_cuda_graph"):
@@ -244,7 +268,9 @@ class Settings:
             policy["cuda_graph_impl"] = "full_iteration"
         if policy.get("cuda_graph_impl") is None:
             policy.pop("cuda_graph_scope", None)
-        policy["fused_attention"], policy["fused_norm"] = self.fused_attention, self.fused_norm
+        policy["fused_attention"] = self.fused_attention
+        # Layers with experts or latent attention have norms of their own.
+        policy["fused_norm"] = self.fused_norm and not self.count("num_experts") and not self.get("multi_latent_attention")
         return policy
 
 
@@ -256,14 +282,35 @@ def _flatten(tree: dict[Any, Any], into: dict[str, Any]) -> None:
             into[str(key)] = _scalar(value)
 
 
+_ASSIGNED = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=([^\s(#;]+)\s*(?:#.*)?$", re.M)
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::?[-=]([^{}]*))?\}|\$([A-Za-z_]\w*)")
+
+
+def _expand(text: str, variables: dict[str, str]) -> str:
+    """A script's own plain assignments and the defaults of ``${NAME:-default}``; what is left stays as it is."""
+
+    def value(found: re.Match[str]) -> str:
+        default = found.group(0) if found.group(2) is None else found.group(2)
+        return variables.get(found.group(1) or found.group(3), default)
+
+    for _ in range(4):
+        text = _VARIABLE.sub(value, text)
+    return text
+
+
 def _from_arguments(text: str) -> dict[str, Any]:
     joined = text.replace("\\\n", " ")
-    lexer = shlex.shlex(joined, posix=True, punctuation_chars=False)
+    variables = {name: value.strip("\"'") for name, value in _ASSIGNED.findall(joined)}
+    lexer = shlex.shlex(_expand(joined, variables), posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, "#"
     values: dict[str, Any] = {}
     key = None
     for token in lexer:
-        token = token.strip("()") if token in ("(", ")") or token.endswith(")") and "(" not in token else token
+        if re.match(r"[A-Za-z_]\w*\+?=", token) and "--" not in token or token in (")", ");", ";", "&&", "|", "fi", "done"):
+            key = None  # the next command or array of the script
+            continue
+        token = re.sub(r"^[A-Za-z_]\w*\+?=\(?(?=--)", "", token)
+        token = token[:-1] if token.endswith(")") and "(" not in token else token
         if not token:
             continue
         if token.startswith("--"):

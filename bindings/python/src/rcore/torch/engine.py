@@ -21,6 +21,7 @@ class Flag(enum.IntFlag):
     CHECK_HEADERS = 4
     MEASURE = 8
     BY_POLICY = 16
+    DISCARDS = 32
 
 
 class _SavedInput(torch.autograd.Function):

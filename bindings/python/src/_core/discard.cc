@@ -1,0 +1,295 @@
+// src/_core/discard.cc: outputs that are freed once read: consumers keep a note of where the value
+// comes from.
+//
+// While a Scope is open, every tensor that autograd saves passes through it. One that lies in the
+// memory of a discardable output is not kept: the graph gets an Output, which names the region and
+// the view, and finds the value in a replay when it is asked for. So the memory goes with its last
+// reader, whoever that is: nobody can read too late.
+#include <algorithm>
+
+#include "frame.h"
+
+namespace rcpy {
+
+PyTypeObject *scope_type, *output_type, *kept_type;
+
+namespace {
+
+PyObject* object(void* o) {
+  return static_cast<PyObject*>(o);
+}
+
+struct Discardable {
+  PyObject* tensor;  // held while the scope is open, so that its address means it
+  Frame* frame;
+  size_t output;
+  const char* base;
+  uint64_t bytes;
+  DLDevice device;
+  DLDataType dtype;
+};
+
+struct Scope {
+  PyObject_HEAD std::vector<Discardable>* items;
+  Scope* outer;
+  bool open;
+};
+
+// What a consumer's graph keeps of a discarded output.
+struct Output {
+  PyObject_HEAD Frame* frame;
+  size_t output;
+  std::vector<int64_t>* layout;  // sizes, then strides
+  int64_t offset;                // in elements from the output's first
+};
+
+// Any other saved tensor: an alias without the graph, and the version it had.
+struct Kept {
+  PyObject_HEAD PyObject* tensor;
+  int64_t version;
+};
+
+thread_local Scope* current = nullptr;
+
+template <class T>
+void free_object(T* self) {
+  PyTypeObject* type = Py_TYPE(object(self));
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+uint64_t span_bytes(const DLTensor& t) {
+  int64_t last = 0;
+  int64_t row = 1;
+  for (int i = t.ndim - 1; i >= 0; --i) {
+    if (t.shape[i] == 0) return 0;
+    last += (t.shape[i] - 1) * (t.strides ? t.strides[i] : row);
+    row *= t.shape[i];
+  }
+  return (static_cast<uint64_t>(last) + 1) * t.dtype.bits * t.dtype.lanes / 8;
+}
+
+const char* address(const DLTensor& t) {
+  return static_cast<const char*>(t.data) + t.byte_offset;
+}
+
+bool same_kind(const Discardable& d, const DLTensor& t) {
+  return d.device.device_type == t.device.device_type && d.device.device_id == t.device.device_id &&
+         d.dtype.code == t.dtype.code && d.dtype.bits == t.dtype.bits;
+}
+
+PyObject* keep(PyObject* tensor) {
+  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
+  if (!leaf) return nullptr;
+  if (leaf.get() == Py_True) return Py_NewRef(tensor);
+  const Ref version(PyObject_GetAttr(tensor, names.version));
+  Ref alias(PyObject_CallMethod(tensor, "detach", nullptr));
+  if (!version || !alias) return nullptr;
+  Kept* kept = PyObject_New(Kept, kept_type);
+  if (!kept) return nullptr;
+  kept->tensor = alias.release();
+  kept->version = PyLong_AsLongLong(version.get());
+  return object(kept);
+}
+
+PyObject* pack(PyObject* self, PyObject* tensor) {
+  DLTensor t;
+  if (!borrow_dltensor(tensor, &t)) return keep(tensor);
+  const char* at = address(t);
+  for (const Discardable& d : *reinterpret_cast<Scope*>(self)->items) {
+    if (at < d.base || at >= d.base + d.bytes || !same_kind(d, t)) continue;
+    Output* output = PyObject_New(Output, output_type);
+    if (!output) return nullptr;
+    output->frame = reinterpret_cast<Frame*>(Py_NewRef(object(d.frame)));
+    ++d.frame->b.awaited;
+    output->output = d.output;
+    output->offset = (at - d.base) * 8 / (d.dtype.bits * d.dtype.lanes);
+    output->layout = new std::vector<int64_t>(t.shape, t.shape + t.ndim);
+    int64_t row = 1;
+    std::vector<int64_t> strides(static_cast<size_t>(t.ndim));
+    for (int i = t.ndim - 1; i >= 0; row *= t.shape[i--])
+      strides[static_cast<size_t>(i)] = t.strides ? t.strides[i] : row;
+    output->layout->insert(output->layout->end(), strides.begin(), strides.end());
+    return object(output);
+  }
+  return keep(tensor);
+}
+
+Ref tuple_of(const int64_t* values, size_t n) {
+  Ref tuple(PyTuple_New(static_cast<Py_ssize_t>(n)));
+  for (size_t i = 0; tuple && i < n; ++i)
+    PyTuple_SetItem(tuple.get(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(values[i]));
+  return tuple;
+}
+
+PyObject* view_of(PyObject* value, const Output* output) {
+  const size_t n = output->layout->size() / 2;
+  const Ref plain(PyObject_CallMethod(value, "detach", nullptr));
+  const Ref first(PyObject_CallMethod(value, "storage_offset", nullptr));
+  if (!plain || !first) return nullptr;
+  const Ref sizes = tuple_of(output->layout->data(), n),
+            strides = tuple_of(output->layout->data() + n, n);
+  if (!sizes || !strides) return nullptr;
+  return PyObject_CallMethod(
+      plain.get(), "as_strided", "OOL", sizes.get(), strides.get(),
+      static_cast<long long>(PyLong_AsLongLong(first.get()) + output->offset));
+}
+
+PyObject* unpack_scoped(PyObject*, PyObject* packed) {
+  if (Py_IS_TYPE(packed, kept_type)) {
+    const Kept* kept = reinterpret_cast<Kept*>(packed);
+    const Ref version(PyObject_GetAttr(kept->tensor, names.version));
+    if (!version) return nullptr;
+    const int64_t now = PyLong_AsLongLong(version.get());
+    if (now == kept->version) return Py_NewRef(kept->tensor);
+    return PyErr_Format(
+        PyExc_RuntimeError,
+        "one of the variables needed for gradient computation has been modified by an "
+        "inplace operation: it is at version %lld; expected version %lld instead",
+        static_cast<long long>(now), static_cast<long long>(kept->version));
+  }
+  if (!Py_IS_TYPE(packed, output_type)) return Py_NewRef(packed);
+  const Ref alive = Ref::borrow(packed);
+  const Output* output = reinterpret_cast<Output*>(packed);
+  const Ref value = replayed_output(output->frame, output->output);
+  return value ? view_of(value.get(), output) : nullptr;
+}
+
+void output_free(PyObject* self) {
+  PendingError pending;
+  Output* output = reinterpret_cast<Output*>(self);
+  Frame* frame = output->frame;
+  if (--frame->b.awaited == 0)
+    for (Run* run = frame->b.runs; run; run = run->b.next) Py_CLEAR(run->b.outputs);
+  delete output->layout;
+  free_object(output);
+  Py_DECREF(object(frame));
+}
+
+void kept_free(PyObject* self) {
+  Py_DECREF(reinterpret_cast<Kept*>(self)->tensor);
+  free_object(reinterpret_cast<Kept*>(self));
+}
+
+void let_go(Scope* scope) {
+  for (Discardable& d : *scope->items) {
+    Py_DECREF(d.tensor);
+    Py_DECREF(object(d.frame));
+  }
+  scope->items->clear();
+}
+
+void scope_free(PyObject* self) {
+  Scope* scope = reinterpret_cast<Scope*>(self);
+  let_go(scope);
+  delete scope->items;
+  free_object(scope);
+}
+
+PyObject* scope_make(PyObject*, PyObject*) {
+  Scope* scope = PyObject_New(Scope, scope_type);
+  if (!scope) return nullptr;
+  scope->items = new std::vector<Discardable>();
+  scope->outer = nullptr;
+  scope->open = false;
+  return object(scope);
+}
+
+PyMethodDef pack_method = {"pack", pack, METH_O, nullptr};
+PyMethodDef unpack_method = {"unpack", unpack_scoped, METH_O, nullptr};
+
+PyObject* scope_enter(PyObject* self, PyObject*) {
+  Scope* scope = reinterpret_cast<Scope*>(self);
+  if (scope->open) {
+    PyErr_SetString(PyExc_RuntimeError, "the scope is open already");
+    return nullptr;
+  }
+  const Ref hook(PyCFunction_New(&pack_method, self)),
+      unhook(PyCFunction_New(&unpack_method, nullptr));
+  if (!hook || !unhook || !call(torch_api.push_hooks, hook.get(), unhook.get())) return nullptr;
+  scope->outer = current;
+  scope->open = true;
+  current = scope;
+  return Py_NewRef(self);
+}
+
+PyObject* scope_exit(PyObject* self, PyObject*) {
+  Scope* scope = reinterpret_cast<Scope*>(self);
+  if (!scope->open) Py_RETURN_NONE;
+  current = scope->outer;
+  scope->open = false;
+  const Ref popped = call(torch_api.pop_hooks);
+  let_go(scope);
+  return popped ? Py_NewRef(Py_None) : nullptr;
+}
+
+bool is_alias_of_input(const FrameBody& b, const DLTensor& t) {
+  return std::any_of(b.inputs.begin(), b.inputs.end(), [&](const Input& input) {
+    DLTensor in;
+    const Ref held(input.kind == Input::kSaved
+                       ? PyObject_CallMethodObjArgs(input.object, names.unpack, nullptr)
+                       : Py_NewRef(input.object));
+    if (!held) PyErr_Clear();
+    if (!held ||
+        !PyObject_TypeCheck(held.get(), reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) ||
+        !borrow_dltensor(held.get(), &in))
+      return false;
+    const char *begin = address(in), *end = begin + span_bytes(in);
+    return address(t) < end && begin < address(t) + span_bytes(t);
+  });
+}
+
+PyMethodDef scope_methods[] = {{"__enter__", scope_enter, METH_NOARGS, nullptr},
+                               {"__exit__", scope_exit, METH_VARARGS, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
+PyType_Slot scope_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(scope_free)},
+    {Py_tp_methods, scope_methods},
+    {Py_tp_doc, const_cast<char*>("Where discardable outputs are read for the last time.")},
+    {0, nullptr}};
+PyType_Slot output_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(output_free)}, {0, nullptr}};
+PyType_Slot kept_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(kept_free)}, {0, nullptr}};
+constexpr unsigned kTypeFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+PyType_Spec scope_spec = {"rcore._core.Scope", sizeof(Scope), 0, kTypeFlags, scope_slots};
+PyType_Spec output_spec = {"rcore._core.Output", sizeof(Output), 0, kTypeFlags, output_slots};
+PyType_Spec kept_spec = {"rcore._core.Kept", sizeof(Kept), 0, kTypeFlags, kept_slots};
+PyMethodDef functions[] = {
+    {"make_scope", scope_make, METH_NOARGS,
+     "make_scope() -> Scope, a context manager: discarded outputs end with it"},
+    {nullptr, nullptr, 0, nullptr}};
+
+void register_output(Frame* frame, PyObject* value, size_t index) {
+  FrameBody& b = frame->b;
+  DLTensor t;
+  if (!PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) ||
+      !borrow_dltensor(value, &t) || span_bytes(t) == 0 || is_alias_of_input(b, t))
+    return;
+  const uint64_t bytes = span_bytes(t);
+  for (const Discardable& d : *current->items)
+    if (address(t) < d.base + d.bytes && d.base < address(t) + bytes)
+      return;  // one output is a view of another
+  current->items->push_back({Py_NewRef(value), reinterpret_cast<Frame*>(Py_NewRef(object(frame))),
+                             index, address(t), bytes, t.device, t.dtype});
+  b.saved_bytes += bytes;
+}
+
+}  // namespace
+
+void discard_outputs(Frame* frame, PyObject* result) {
+  if (!current) return;
+  if (!PyTuple_Check(result)) return register_output(frame, result, 0);
+  for (Py_ssize_t i = 0; i < PyTuple_Size(result); ++i)
+    register_output(frame, PyTuple_GetItem(result, i), static_cast<size_t>(i));
+}
+
+bool make_scope_types(PyObject* module) {
+  const auto type = [](PyType_Spec* spec) {
+    return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(spec));
+  };
+  scope_type = type(&scope_spec);
+  output_type = type(&output_spec);
+  kept_type = type(&kept_spec);
+  return scope_type && output_type && kept_type && PyModule_AddFunctions(module, functions) == 0;
+}
+
+}  // namespace rcpy

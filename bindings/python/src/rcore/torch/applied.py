@@ -1,0 +1,313 @@
+# rcore/torch/applied.py: a policy applied to a model, and taken off again.
+"""apply() and remove()."""
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+import weakref
+from typing import Any, Callable
+
+import torch
+import torch.utils.checkpoint as _stock
+from torch import nn
+from torch.compiler import is_compiling
+
+from rcore import _core
+from rcore.errors import Error
+from rcore.torch import checkpointing, diagnose
+from rcore.torch.engine import Flag
+from rcore.torch.errors import UnusedRuleWarning
+from rcore.torch.models import Found, KindMapping, Place, find_places, places_of_rules
+from rcore.torch.policy import Policy
+
+__all__ = ["Applied", "apply", "applied_to", "enable_gradient_checkpointing", "remove"]
+
+_CACHES = ("past_key_values", "past_key_value", "layer_past")
+_FLAGS = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS | Flag.BY_POLICY)
+_applied: "weakref.WeakKeyDictionary[nn.Module, Applied]" = weakref.WeakKeyDictionary()
+
+
+class _Region:
+    """Stands in for one method of one module and runs it as a region; pickled and copied, it is the method itself."""
+
+    def __init__(self, applied: "Applied", place: Place, original: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, original, updated=())
+        self._applied, self._place, self._original = applied, place, original
+        self._module = applied.register(place)
+        self._flags = _FLAGS | (int(Flag.DISCARDS) if self._module.discards and place.kind != "layer" else 0)
+        self._is_layer = place.kind == "layer"
+        # What is inside a layer that is recomputed as a whole is discarded with it.
+        self._scope = self._is_layer and not self._module.recomputes and applied.discards_in(place.layer)
+
+    def __reduce__(self) -> tuple:
+        return getattr, (self._place.module, self._place.method)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return self._compiled(*args, **kwargs)
+        if self._scope and torch.is_grad_enabled():
+            with _core.make_scope():
+                return self._original(*args, **kwargs)
+        if self._is_layer and self._module.recomputes and torch.is_grad_enabled():
+            _drop_caches(kwargs)
+            self._applied.check_unit(self._place)
+        if checkpointing._verify and self._module.recomputes:
+            return _core.run_region(self._module, self._flags | int(Flag.MEASURE), diagnose.Verify(), self._original, args, kwargs)
+        return _core.run_region(self._module, self._flags, None, self._original, args, kwargs)
+
+    def _compiled(self, *args: Any, **kwargs: Any) -> Any:
+        if self._module.recomputes and not self._module.discards:
+            return _stock.checkpoint(self._original, *args, use_reentrant=False, **kwargs)
+        return self._original(*args, **kwargs)
+
+
+def _drop_caches(kwargs: dict[str, Any]) -> None:
+    """A key-value cache that a layer fills would be filled again by its replay."""
+    for name in _CACHES:
+        if kwargs.get(name) is not None:
+            warnings.warn(f"rcore.torch: '{name}' is not passed to a layer that is recomputed; set use_cache=False to "
+                          "silence this", stacklevel=4)
+            kwargs[name] = None
+
+
+class _AttentionFunction:
+    """Stands in for an attention function of transformers: modules that a policy names run it as a region."""
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, original, updated=())
+        self._original = original
+        self.regions: "weakref.WeakKeyDictionary[nn.Module, _core.Module]" = weakref.WeakKeyDictionary()
+
+    def __reduce__(self) -> tuple:
+        return getattr, (sys.modules[self._original.__module__], self._original.__name__)
+
+    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        region = self.regions.get(module)
+        if region is None:
+            return self._original(module, *args, **kwargs)
+        if is_compiling():
+            if not region.recomputes:
+                return self._original(module, *args, **kwargs)
+            return _stock.checkpoint(self._original, module, *args, use_reentrant=False, **kwargs)
+        return _core.run_region(region, _FLAGS, None, self._original, (module, *args), kwargs)
+
+
+class Applied:
+    """A policy on a model: what ``apply`` returns. ``with apply(model, policy):`` takes it off at the end.
+
+    Attributes:
+        policy: as given.
+        found: what was recognised in the model.
+        table: the library's own form of the policy, completed by what the model is.
+        context: the core's counters and report.
+        modules: the registered module of each place, in the order of the model.
+    """
+
+    def __init__(self, model: nn.Module, policy: Policy, mapping: KindMapping | None) -> None:
+        self._model = weakref.ref(model)
+        self.policy = policy
+        self.found: Found = find_places(model, mapping)
+        places, kinds, rules, dead = places_of_rules(model, self.found, policy.paths)
+        taken = {p.path for p in places}
+        self.places = [p for p in self.found.places if p.path not in taken] + places
+        facts = self.found.facts()
+        known = {k["name"] if isinstance(k, dict) else k for k in policy.settings.get("kinds", ())}
+        mapped = sorted({p.kind for p in self.found.places} - _BUILT_IN - known)
+        if kinds or mapped:
+            facts["kinds"] = kinds + mapped
+        if rules:
+            facts["rules"] = rules
+        self.table = policy.check(**facts)
+        self.context = _core.make_context()
+        self.context.configure(self.table)
+        self.modules: list[tuple[Place, _core.Module]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._chunked: set[int] = set()
+        self.dead_rules = [f"path {r.path!r}" for r in dead] + self._dead_kinds()
+
+    def _dead_kinds(self) -> list[str]:
+        settings = self.policy.settings
+        asked = list(settings.get("recompute_modules") or ())
+        if settings.get("recompute_granularity") == "selective" and not asked:
+            asked = ["core_attn"]
+        asked += [r["kind"] for r in settings.get("rules", ()) if isinstance(r, dict) and r.get("kind")]
+        if settings.get("recompute_granularity") == "full":
+            asked.append("layer")
+        kinds = {p.kind for p in self.places}
+        if {"attn_norm", "mlp_norm"} & kinds:
+            kinds.add("layernorm")
+        return [f"kind {kind!r}" for kind in dict.fromkeys(asked) if kind not in kinds]
+
+    def discards_in(self, layer: int) -> bool:
+        """Whether any output in that layer is discarded."""
+        kinds = {p.kind for p in self.places if p.layer == layer and p.kind != "layer"}
+        return any(self.table.decide(kind, layer, _ROLE_OUTPUT)["action"] == _RECOMPUTE for kind in kinds)
+
+    def register(self, place: Place) -> "_core.Module":
+        """Registers a place with the core."""
+        for role in (_ROLE_SAVED, _ROLE_INPUT):
+            decision = self.table.decide(place.kind, place.layer, role)
+            if decision["action"] == _STORE:
+                raise Error(f"policy: {place.kind} of layer {place.layer} is to be stored elsewhere; rcore.torch keeps "
+                            "or recomputes", "RC_E_UNSUPPORTED", "rules")
+        module = _core.make_module(self.context, self.table, place.kind, place.path or place.kind, place.layer)
+        self.modules.append((place, module))
+        if place.kind == "layer" and self.table.decide("layer", place.layer, _ROLE_SAVED)["n_layers"] > 1 and module.recomputes:
+            self._chunked.add(place.layer)
+        return module
+
+    def check_unit(self, place: Place) -> None:
+        """A chunk of layers is replayed at once: parameters that are gathered layer by layer are not there."""
+        if place.layer not in self._chunked or not hasattr(place.module, "unshard"):
+            return
+        raise Error("policy: recompute_num_layers > 1 with layers that FSDP2 shards one by one: the replay of a chunk needs "
+                    "the parameters of all its layers; shard the chunks, or set recompute_num_layers to 1",
+                    "RC_E_UNSUPPORTED", "recompute_num_layers")
+
+    def install(self) -> None:
+        """Puts the regions in place."""
+        for place in self.places:
+            if place.method == "attention":
+                self._install_attention(place)
+            else:
+                self._install_method(place)
+
+    def _install_method(self, place: Place) -> None:
+        module, name = place.module, place.method
+        before = module.__dict__.get(name)
+        module.__dict__[name] = _Region(self, place, getattr(module, name))
+
+        def undo() -> None:
+            if before is None:
+                module.__dict__.pop(name, None)
+            else:
+                module.__dict__[name] = before
+
+        self._undo.append(undo)
+
+    def _install_attention(self, place: Place) -> None:
+        region = self.register(place)
+        for function in _attention_functions(place.module):
+            function.regions[place.module] = region
+            self._undo.append(lambda f=function, m=place.module: _release_attention(f, m))
+
+    def uninstall(self) -> None:
+        """Takes the regions away."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo = []
+
+    def __enter__(self) -> "Applied":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        model = self._model()
+        if model is not None and _applied.get(model) is self:
+            remove(model)
+
+    def stats(self) -> dict[str, int]:
+        """The core's counters for this model."""
+        return self.context.stats()
+
+
+# The numbers of rcore.h.
+_ROLE_INPUT, _ROLE_SAVED, _ROLE_OUTPUT = 1, 2, 3
+_RECOMPUTE, _STORE = 1, 2
+_BUILT_IN = frozenset(("core_attn", "mlp", "moe", "shared_experts", "layer", "qkv_linear", "attn_proj", "expert_fc1",
+                       "fused_group_mlp", "layernorm", "moe_act", "mla_up_proj", "gdn_norm_out", "gdp_in_proj", "gdp_qkv",
+                       "mhc", "attn_norm", "mlp_norm"))
+
+_attention_places: dict[tuple[str, str], tuple[_AttentionFunction, Callable[[], None]]] = {}
+
+
+def _attention_functions(module: nn.Module) -> list[_AttentionFunction]:
+    """Both functions that the module may call: its eager one, and the one its config names."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    functions = []
+    source = sys.modules[type(module).__module__]
+    eager = getattr(source, "eager_attention_forward", None)
+    if eager is not None:
+        functions.append(_stand_in((source.__name__, "eager"), eager,
+                                   lambda f: setattr(source, "eager_attention_forward", f)))
+    name = module.config._attn_implementation
+    if name in ALL_ATTENTION_FUNCTIONS.valid_keys():
+        functions.append(_stand_in(("transformers", name), ALL_ATTENTION_FUNCTIONS[name],
+                                   lambda f: ALL_ATTENTION_FUNCTIONS.register(name, f)))
+    return functions
+
+
+def _stand_in(key: tuple[str, str], original: Callable[..., Any], put: Callable[[Any], None]) -> _AttentionFunction:
+    if key not in _attention_places:
+        function = _AttentionFunction(original)
+        put(function)
+        _attention_places[key] = (function, lambda: put(original))
+    return _attention_places[key][0]
+
+
+def _release_attention(function: _AttentionFunction, module: nn.Module) -> None:
+    function.regions.pop(module, None)
+    if function.regions:
+        return
+    for key, (stand_in, restore) in list(_attention_places.items()):
+        if stand_in is function:
+            restore()
+            del _attention_places[key]
+
+
+def apply(model: nn.Module, policy: Policy, mapping: KindMapping | None = None) -> Applied:
+    """Applies a policy to a model; the model's names, attributes and state_dict stay as they are.
+
+    Args:
+        model: a model of Hugging Face, one of torch.nn's Transformer layers, or any that ``mapping`` explains.
+        policy: what to keep, recompute and discard. Whatever was applied before is removed first.
+        mapping: kinds of modules that are not recognised: a dict from path patterns to kinds, or a function
+            ``(path, module) -> kind or None``.
+
+    Returns:
+        The applied policy; ``report`` and ``remove`` find it by the model too.
+
+    Raises:
+        rcore.Error: with the field of the policy that is wrong, its value and the limit.
+
+    Warns:
+        UnusedRuleWarning: where a rule names nothing that the model has.
+    """
+    remove(model)
+    applied = Applied(model, policy, mapping)
+    for rule in applied.dead_rules:
+        warnings.warn(f"rcore.torch.apply: {rule} of the policy matched no module of the model", UnusedRuleWarning, stacklevel=2)
+    try:
+        applied.install()
+    except BaseException:
+        applied.uninstall()
+        raise
+    _applied[model] = applied
+    return applied
+
+
+def applied_to(model: nn.Module) -> Applied | None:
+    """What is applied to a model."""
+    return _applied.get(model)
+
+
+def remove(model: nn.Module) -> bool:
+    """Takes a policy off a model again; False if there was none."""
+    applied = _applied.pop(model, None)
+    if applied is not None:
+        applied.uninstall()
+    return applied is not None
+
+
+def enable_gradient_checkpointing(model: nn.Module, **options: Any) -> None:
+    """Turns on a Hugging Face model's own gradient checkpointing, on regions of the core.
+
+    Args:
+        model: a ``transformers.PreTrainedModel``.
+        **options: of ``rcore.torch.checkpoint``.
+    """
+    options.setdefault("use_reentrant", False)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": options["use_reentrant"]})
+    model._set_gradient_checkpointing(
+        enable=True, gradient_checkpointing_func=functools.partial(checkpointing.checkpoint, **options))
