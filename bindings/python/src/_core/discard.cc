@@ -253,7 +253,12 @@ constexpr unsigned kTypeFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANT
 PyType_Spec scope_spec = {"rcore._core.Scope", sizeof(Scope), 0, kTypeFlags, scope_slots};
 PyType_Spec output_spec = {"rcore._core.Output", sizeof(Output), 0, kTypeFlags, output_slots};
 PyType_Spec kept_spec = {"rcore._core.Kept", sizeof(Kept), 0, kTypeFlags, kept_slots};
+PyObject* is_open(PyObject*, PyObject*) {
+  return PyBool_FromLong(current != nullptr);
+}
+
 PyMethodDef functions[] = {
+    {"scope_is_open", is_open, METH_NOARGS, "scope_is_open() -> whether this thread is in a Scope"},
     {"make_scope", scope_make, METH_NOARGS,
      "make_scope() -> Scope, a context manager: discarded outputs end with it"},
     {nullptr, nullptr, 0, nullptr}};

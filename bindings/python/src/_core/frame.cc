@@ -99,6 +99,7 @@ PyObject* region_replay(PyObject* self, PyObject*) {
   for (Run* run = frame->b.runs; run; run = run->b.next)
     if (run->b.task == kSharedTask) Py_RETURN_NONE;
   if (frame->b.holders.empty()) Py_RETURN_NONE;
+  if (!call(torch_api.before_shared_replay, frame->b.function)) return nullptr;
   Run* run = start_run(frame, kSharedTask, nullptr, false);
   if (!run) return nullptr;
   Py_DECREF(object(run));
@@ -113,6 +114,14 @@ PyObject* region_release(PyObject* self, PyObject*) {
       break;
     }
   Py_RETURN_NONE;
+}
+
+// The value is shared with the region's own backward, if that is the one that runs.
+PyObject* region_output(PyObject* self, PyObject* index) {
+  const long at = PyLong_AsLong(index);
+  if (at < 0) return PyErr_Occurred() ? nullptr : PyErr_Format(PyExc_IndexError, "output %ld", at);
+  Ref value = replayed_output(reinterpret_cast<Frame*>(self), static_cast<size_t>(at));
+  return value ? PyObject_CallMethod(value.get(), "detach", nullptr) : nullptr;
 }
 
 PyObject* region_ready(PyObject* self, void*) {
@@ -147,6 +156,8 @@ PyMethodDef region_methods[] = {
     {"replay", region_replay, METH_NOARGS,
      "replay(): makes the saved tensors available now; every backward shares them until release() "
      "or its graph is freed"},
+    {"output", region_output, METH_O,
+     "output(i) -> the i-th output of a replay, for the backward that runs"},
     {"release", region_release, METH_NOARGS,
      "release(): drops what replay() made; a later backward replays again"},
     {"info", region_info, METH_NOARGS, "info() -> dict of the region's state"},

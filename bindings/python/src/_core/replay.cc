@@ -211,10 +211,12 @@ bool swap_rng(const FrameBody& b, Ref* before) {
 Ref call_again(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   int rare = b.environment || b.extras;
   if (!rare) rare = call_bool(torch_api.is_any_autocast);
+  if (!rare) rare = call_bool(torch_api.profiler_enabled);
   if (rare < 0) return Ref();
   if (!rare) return Ref(PyObject_Call(b.function, arguments, keywords));
   return call(torch_api.replay_in_environment, b.environment ? b.environment : Py_None,
-              b.extras ? b.extras : Py_None, b.function, arguments, keywords ? keywords : Py_None);
+              b.extras ? b.extras : Py_None, object(b.module), b.function, arguments,
+              keywords ? keywords : Py_None);
 }
 
 bool run_again(Frame* frame, Run* run, PyObject* arguments, PyObject* keywords) {

@@ -72,6 +72,8 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"capture_environment", &torch_api.capture_environment},
       {"replay_in_environment", &torch_api.replay_in_environment},
       {"is_tail_silent", &torch_api.is_tail_silent},
+      {"before_shared_replay", &torch_api.before_shared_replay},
+      {"profiler_enabled", &torch_api.profiler_enabled},
       {"StopReplay", &torch_api.stop_error},
       {"CheckpointError", &torch_api.checkpoint_error},
       {"Error", &torch_api.error},

@@ -20,8 +20,8 @@ struct TorchApi {
   PyObject *is_grad_enabled, *set_grad_enabled, *push_hooks, *pop_hooks, *top_hooks, *graph_task_id,
       *graph_exec_group, *make_saved_tensor, *is_any_autocast, *function_modes, *dispatch_modes,
       *get_state, *set_state;
-  PyObject *capture_environment, *replay_in_environment,
-      *is_tail_silent;  // rcore's own, for what is rare
+  PyObject *capture_environment, *replay_in_environment, *is_tail_silent, *before_shared_replay,
+      *profiler_enabled;  // rcore's own, for what is rare
   PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type;
   bool has_accelerator = false;
 };

@@ -26,6 +26,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--options", default="recompute,offload,split", metavar="LIST",
                    help="of recompute, offload, split, compress (lossy)")
     p.add_argument("--token-split", action="store_true", help="one tensor may be cut along its tokens")
+    p.add_argument("--move-boundaries", action="store_true", help="layers may change pipeline ranks")
     p.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the policy (standard output without FILE)")
     p.add_argument("--report", metavar="FILE", help="write the whole report as JSON")
     p.add_argument("--chart", metavar="FILE", help="draw the recompute-offload-keep curve as SVG")
@@ -59,7 +60,7 @@ def _budget(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, A
         rank = left.index(min(left))
         raise InputError(f"--memory: weights, gradients and optimizer of rank {rank} take "
                          f"{gigabytes(whole - left[rank])} GB; raise --dp, --tp or --pp")
-    return {"budget_bytes": left}
+    return {"memory_bytes": whole}
 
 
 def _decisions(rank: dict[str, Any], action: str, with_layers: bool) -> str:
@@ -111,6 +112,8 @@ def run(options: argparse.Namespace) -> int:
     request = request_from(options, find_model(options.model))
     allowed = [o.strip() for o in options.options.split(",") if o.strip()]
     request |= {"options": allowed, "token_split": options.token_split, "compare": True}
+    if options.move_boundaries:
+        request["move_boundaries"] = True
     report = make_plan(request | _budget(options, request))
     policy = json.dumps(report["policy"], indent=2)
     if options.json == "-":

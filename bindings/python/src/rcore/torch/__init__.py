@@ -7,15 +7,16 @@ from torch.utils.checkpoint import CheckpointPolicy, GraphExecGroup, create_sele
 from rcore.torch.applied import Applied, apply, applied_to, enable_gradient_checkpointing, remove
 from rcore.torch.checkpointing import (checkpoint, checkpoint_sequential, set_checkpoint_debug_enabled,
                                        set_checkpoint_early_stop, set_verify)
+from rcore.torch.discarding import DiscardedOutput, discard_output, discards
 from rcore.torch.engine import stats
 from rcore.torch.errors import CheckpointError, Error, UnusedRuleWarning
 from rcore.torch.policy import Policy, Rule
 from rcore.torch.regions import collect_regions, is_replaying, record
 
 __all__ = [
-    "Applied", "CheckpointError", "CheckpointPolicy", "Error", "GraphExecGroup", "Policy", "Rule",
+    "Applied", "CheckpointError", "CheckpointPolicy", "DiscardedOutput", "Error", "GraphExecGroup", "Policy", "Rule",
     "UnusedRuleWarning", "apply", "applied_to", "checkpoint",
-    "checkpoint_sequential", "collect_regions", "create_selective_checkpoint_contexts", "enable_gradient_checkpointing", "is_replaying",
+    "checkpoint_sequential", "collect_regions", "create_selective_checkpoint_contexts", "discard_output", "discards", "enable_gradient_checkpointing", "is_replaying",
     "record", "remove",
     "set_checkpoint_debug_enabled", "set_checkpoint_early_stop", "set_verify", "stats",
 ]

@@ -20,6 +20,7 @@ from rcore.torch.engine import Flag
 from rcore.torch.errors import UnusedRuleWarning
 from rcore.torch.models import Found, KindMapping, Place, find_places, places_of_rules
 from rcore.torch.policy import Policy
+from rcore.torch.state import with_guard
 
 __all__ = ["Applied", "apply", "applied_to", "enable_gradient_checkpointing", "remove"]
 
@@ -52,9 +53,12 @@ class _Region:
         if self._is_layer and self._module.recomputes and torch.is_grad_enabled():
             _drop_caches(kwargs)
             self._applied.check_unit(self._place)
-        if checkpointing._verify and self._module.recomputes:
-            return _core.run_region(self._module, self._flags | int(Flag.MEASURE), diagnose.Verify(), self._original, args, kwargs)
-        return _core.run_region(self._module, self._flags, None, self._original, args, kwargs)
+        extras, flags = None, self._flags
+        if self._module.recomputes and torch.is_grad_enabled():
+            if checkpointing._verify:
+                extras, flags = diagnose.Verify(), flags | int(Flag.MEASURE)
+            extras = with_guard(self._original, extras)
+        return _core.run_region(self._module, flags, extras, self._original, args, kwargs)
 
     def _compiled(self, *args: Any, **kwargs: Any) -> Any:
         if self._module.recomputes and not self._module.discards:

@@ -14,6 +14,7 @@ from torch.compiler import is_compiling
 from rcore import _core
 from rcore.torch import diagnose
 from rcore.torch.engine import Flag, checkpoint_module
+from rcore.torch.state import with_guard
 
 __all__ = ["checkpoint", "checkpoint_sequential", "set_checkpoint_debug_enabled", "set_checkpoint_early_stop", "set_verify"]
 
@@ -44,7 +45,7 @@ def _flags(preserve_rng_state: bool, early_stop: bool, determinism_check: Any) -
 
 
 def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context_fn: ContextFn,
-          determinism_check: Any, debug: bool, early_stop: bool, preserve_rng_state: bool, module: Any = None) -> Any:
+          determinism_check: Any, debug: bool, early_stop: bool, preserve_rng_state: bool) -> Any:
     """Everything that is not the default: contexts, checks and logs around the region."""
     flags = _flags(preserve_rng_state, early_stop, determinism_check)
     debug = _debug if _debug is not None else debug
@@ -71,7 +72,7 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         extras = diagnose.Contexts(*noop_context_fn(), measure)
     if measure is not None:
         flags |= int(Flag.MEASURE)
-    return _run(module or checkpoint_module, flags, extras, function, args, kwargs)
+    return _run(checkpoint_module, flags, with_guard(function, extras), function, args, kwargs)
 
 
 def _compiled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Any:
@@ -131,7 +132,7 @@ def checkpoint(
             return _reentrant(function, args, kwargs, context_fn, debug, preserve_rng_state)
     if (preserve_rng_state and early_stop and determinism_check == "default" and not debug
             and context_fn is noop_context_fn and _early_stop is None and _debug is None and not _verify):
-        return _run(checkpoint_module, _FAST, None, function, args, kwargs)
+        return _run(checkpoint_module, _FAST, with_guard(function), function, args, kwargs)
     return _slow(function, args, kwargs, context_fn, determinism_check, debug, early_stop, preserve_rng_state)
 
 

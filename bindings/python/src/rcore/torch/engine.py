@@ -10,7 +10,7 @@ from torch._C import _autograd
 from rcore import _core
 from rcore.torch import environment, errors, tail
 
-__all__ = ["Flag", "checkpoint_module", "exchange_capsule", "stats"]
+__all__ = ["Flag", "checkpoint_module", "discard_module", "exchange_capsule", "stats"]
 
 
 class Flag(enum.IntFlag):
@@ -72,6 +72,8 @@ def _setup() -> bool:
         "capture_environment": environment.capture_environment,
         "replay_in_environment": environment.replay_in_environment,
         "is_tail_silent": tail.is_tail_silent,
+        "before_shared_replay": environment.refuse_sharded,
+        "profiler_enabled": torch.autograd._profiler_enabled,
         "StopReplay": errors.StopReplay,
         "CheckpointError": errors.CheckpointError,
         "Error": errors.Error,
@@ -86,12 +88,16 @@ def _setup() -> bool:
 exchange_capsule: bool = _setup()
 
 _POLICY = _core.make_policy(
-    '{"rcore_policy": 1, "kinds": ["checkpoint"], "rules": [{"kind": "checkpoint", "action": "recompute"}]}')
+    '{"rcore_policy": 1, "kinds": ["checkpoint", {"name": "discard", "discards_output": true}],'
+    ' "rules": [{"kind": "checkpoint", "action": "recompute"}, {"kind": "discard", "action": "recompute"}]}')
 _CONTEXT = _core.make_context()
 _CONTEXT.configure(_POLICY)
 
 #: What ``checkpoint`` runs under: one kind, always recomputed.
 checkpoint_module = _core.make_module(_CONTEXT, _POLICY, "checkpoint", "checkpoint", 0)
+
+#: What ``discard_output`` runs under: its outputs go too.
+discard_module = _core.make_module(_CONTEXT, _POLICY, "discard", "discard_output", 0)
 
 
 def stats() -> dict[str, int]:

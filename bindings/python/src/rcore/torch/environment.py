@@ -10,7 +10,9 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Environment", "capture_environment", "has_accelerator", "replay_in_environment"]
+from rcore.errors import Error
+
+__all__ = ["Environment", "capture_environment", "has_accelerator", "refuse_sharded", "replay_in_environment"]
 
 
 def _accelerator() -> str | None:
@@ -97,14 +99,28 @@ def _enter_defaults(stack: contextlib.ExitStack) -> None:
             stack.enter_context(torch.amp.autocast(device, enabled=False))
 
 
-def replay_in_environment(environment: Environment | None, extras: Any, function: Callable[..., Any],
+def refuse_sharded(function: Callable[..., Any]) -> None:
+    """Refuses a replay ahead of backward of what FSDP2 shards: outside of backward it would gather as a forward does."""
+    owner = function if isinstance(function, torch.nn.Module) else getattr(function, "__self__", None)
+    if not isinstance(owner, torch.nn.Module):
+        return
+    for module in owner.modules():
+        if hasattr(module, "unshard") and hasattr(module, "reshard"):
+            raise Error(f"rcore.torch: replay() ahead of backward of {type(module).__name__}, which FSDP2 shards: outside of "
+                        "backward its parameters are not gathered. Call module.unshard() first and replay a function that "
+                        "holds no sharded module, or let backward replay it", "RC_E_UNSUPPORTED")
+
+
+def replay_in_environment(environment: Environment | None, extras: Any, module: Any, function: Callable[..., Any],
                           arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -> Any:
     """Calls ``function`` again as the forward was called; by the extension, where the fast path does not do."""
     with contextlib.ExitStack() as stack:
         if environment is not None:
             environment.enter(stack)
-        else:
+        elif torch._C._is_any_autocast_enabled():
             _enter_defaults(stack)
+        if torch.autograd._profiler_enabled():
+            stack.enter_context(torch.profiler.record_function(f"rcore.replay {module.name}"))
         if extras is not None:
             return extras.replay(function, arguments, keywords)
         return function(*arguments, **(keywords or {}))
