@@ -144,6 +144,8 @@ bool Knapsack::build(int64_t cutoff, size_t limit) {
   cutoff_ = cutoff;
   pairs_ = 1;
   fronts_.back().assign(1, {0, 0});
+  trees_.resize(fronts_.size());
+  if (slope_ > 0) plant(groups_.size());
   std::vector<Pair> front = fronts_.back();
   for (size_t j = groups_.size(); j-- > 0;) {
     if (groups_[j].options.size() <= 2 && groups_[j].options.size() > 1) {
@@ -152,10 +154,41 @@ bool Knapsack::build(int64_t cutoff, size_t limit) {
       add_many(j, front);
     }
     fronts_[j] = front;
+    if (slope_ > 0) plant(j);
     pairs_ += front.size();
     if (pairs_ > limit) return false;
   }
   return true;
+}
+
+// A complete binary tree of minima, leaves last.
+void Knapsack::plant(size_t group) {
+  const std::vector<Pair>& front = fronts_[group];
+  std::vector<double>& tree = trees_[group];
+  tree.assign(2 * front.size(), 0);
+  for (size_t i = 0; i < front.size(); ++i) {
+    tree[front.size() + i] = double(front[i].cost) + slope_ * double(front[i].weight);
+  }
+  for (size_t i = front.size(); i-- > 1;) tree[i] = std::min(tree[2 * i], tree[2 * i + 1]);
+}
+
+int64_t Knapsack::least_sloped(size_t group, int64_t free, int64_t capacity) const {
+  const std::vector<Pair>& front = fronts_[group];
+  const auto beyond = [&](int64_t limit) {
+    return size_t(std::upper_bound(front.begin(), front.end(), limit,
+                                   [](int64_t c, const Pair& p) { return c < p.weight; }) -
+                  front.begin());
+  };
+  const size_t first = beyond(free), last = beyond(capacity);
+  double best = first > 0 ? double(front[first - 1].cost) : double(kNoCost);
+  const std::vector<double>& tree = trees_[group];
+  double sloped = double(kNoCost);
+  for (size_t l = first + front.size(), r = last + front.size(); l < r; l /= 2, r /= 2) {
+    if (l & 1) sloped = std::min(sloped, tree[l++]);
+    if (r & 1) sloped = std::min(sloped, tree[--r]);
+  }
+  best = std::min(best, sloped - slope_ * double(free));
+  return best >= double(kNoCost) / 2 ? kNoCost : int64_t(std::floor(best));
 }
 
 int64_t Knapsack::least(size_t group, int64_t capacity) const {

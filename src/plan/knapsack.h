@@ -45,12 +45,17 @@ class Knapsack {
   // The least cost of the groups from `group` on within a capacity; kNoCost where nothing below
   // the cutoff of the latest build can come of it.
   int64_t least(size_t group, int64_t capacity) const;
+  // The same where weight beyond `free` costs `slope` a unit more; rounded down.
+  int64_t least_sloped(size_t group, int64_t free, int64_t capacity) const;
+  // Set before build() where least_sloped is to be asked.
+  void set_slope(double slope) { slope_ = slope; }
   // Rising weight, falling cost: all that promises a total below the cutoff of the latest build.
   const std::vector<KnapsackPair>& front(size_t group) const { return fronts_[group]; }
   size_t pairs() const { return pairs_; }
 
  private:
   using Pair = KnapsackPair;
+  void plant(size_t group);
   void find_price();
   double value(double price, int64_t* weight) const;
   bool promising(const Pair& pair, size_t group, double ahead) const;
@@ -67,6 +72,8 @@ class Knapsack {
   std::vector<double> before_;         // Lagrangian of the groups before j
   std::vector<int64_t> least_before_;  // least weight of the groups before j
   std::vector<std::vector<Pair>> fronts_;
+  std::vector<std::vector<double>> trees_;  // per front: minima of cost + slope * weight
+  double slope_ = 0;
   std::vector<Pair> merged_;
   int64_t cutoff_ = 0;
   size_t pairs_ = 0;

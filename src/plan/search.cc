@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "src/plan/greedy.h"
+
 namespace rc {
 namespace {
 
@@ -180,6 +182,33 @@ double CountSearch::best_price(size_t row, size_t link_row) {
   return (low + high) / 2;
 }
 
+// Memory and link together: what leaves the device by the link counts no less than it frees. The
+// cheapest byte of link is taken out of the costs and charged by how much must go over it.
+void CountSearch::add_sloped_bound(size_t row, size_t link_row) {
+  double cheapest = -1;
+  for (const CountGroup& group : problem_.groups) {
+    for (const CountOption& option : group.options) {
+      if (option.use[link_row] == 0) continue;
+      const double each = double(option.cost) / double(option.use[link_row]);
+      cheapest = cheapest < 0 ? each : std::min(cheapest, each);
+    }
+  }
+  const size_t rows = problem_.rows.size();
+  std::vector<int64_t> factor(rows, 0);
+  std::vector<double> price(rows, 0);
+  factor[row] = 1;
+  factor[link_row] = link_factor(problem_, row, link_row);
+  price[link_row] = -std::max(0.0, cheapest);
+  add_bound(factor, price);
+  Bound& bound = bounds_.back();
+  bound.slope = -price[link_row] / double(factor[link_row]);
+  bound.slope_row = row;
+  bound.price.assign(rows, 0);
+  bound.discount = price;
+  bound.offset = 0;
+  bound.knapsack.set_slope(bound.slope);
+}
+
 void CountSearch::add_bounds_of_row(size_t row) {
   const size_t rows = problem_.rows.size();
   std::vector<int64_t> factor(rows, 0);
@@ -194,10 +223,7 @@ void CountSearch::add_bounds_of_row(size_t row) {
     return;
   }
   for (const size_t q : links) {
-    // Memory and link together: what leaves the device by the link counts no less than it frees.
-    std::vector<int64_t> both = factor;
-    both[q] = link_factor(problem_, row, q);
-    add_bound(both, price);
+    add_sloped_bound(row, q);
     if (!feasible_) return;
     std::vector<double> priced = price;
     priced[q] = best_price(row, q);
@@ -214,7 +240,9 @@ int64_t CountSearch::bound_at(size_t depth, int64_t cost, const Uses& left, int6
       capacity += bound.factor[r] * left[r];
       priced += bound.price[r] * double(left[r]);
     }
-    const int64_t least = bound.knapsack.least(depth, capacity);
+    const int64_t least = bound.slope > 0
+                              ? bound.knapsack.least_sloped(depth, left[bound.slope_row], capacity)
+                              : bound.knapsack.least(depth, capacity);
     if (least == kNoCost) return kNoCost;
     const int64_t total =
         priced == 0 ? cost + least : int64_t(std::ceil(double(cost + least) - priced - 1));
@@ -229,7 +257,10 @@ double CountSearch::reduced(size_t depth, size_t option) const {
   if (group.places.empty()) return 0;
   const CountOption& mine = group.options[option];
   double cost = double(mine.cost);
-  for (size_t r = 0; r < bound.price.size(); ++r) cost += bound.price[r] * double(mine.use[r]);
+  for (size_t r = 0; r < bound.price.size(); ++r) {
+    cost +=
+        (bound.price[r] + (bound.discount.empty() ? 0 : bound.discount[r])) * double(mine.use[r]);
+  }
   return cost + bound.knapsack.price() * double(weight(mine, bound.factor)) -
          (bound.tail[depth] - bound.tail[depth + 1]) / double(group.places.size());
 }
@@ -294,7 +325,8 @@ void CountSearch::descend(size_t depth, int64_t cost, const Uses& left, int64_t 
   children_[depth].clear();
   Child child{0, cost, link, {}, left};
   expand(depth, 0, int32_t(problem_.groups[order_[depth]].places.size()),
-         double(cutoff_) - lagrangian + 2, child);
+         double(cutoff_) - lagrangian + 2 + double(problem_.groups[order_[depth]].places.size()),
+         child);
   std::sort(children_[depth].begin(), children_[depth].end(),
             [](const Child& a, const Child& b) { return a.bound < b.bound; });
   for (size_t i = 0; i < children_[depth].size(); ++i) {
@@ -366,35 +398,43 @@ CountResult CountSearch::run(const CountLimits& limits) {
   }
   Uses left{};
   std::copy(problem_.capacity.begin(), problem_.capacity.end(), left.begin());
+  if (problem_.rows.size() > 1) adopt_greedy();
   const int64_t link = problem_.shared_link ? problem_.link : 0;
   // Raises the cutoff from the relaxation until a solution lies below it. A round that grows long
-  // is left for a larger cutoff, under which a first solution is found sooner; with one in hand the
-  // last round takes what nodes there are.
+  // is left for a larger cutoff, under which a first solution is found sooner.
   round_nodes_ = kFirstRound;
   for (int64_t step = std::max<int64_t>(2, (most - floor_) / 20000);; step *= 4) {
-    cutoff_ = result_.found ? result_.cost : std::min(most, floor_ + step);
+    cutoff_ = std::min({most, floor_ + step, result_.cost});
+    const int64_t tried = cutoff_;
     for (Bound& bound : bounds_) {
       const int64_t shift = int64_t(std::ceil(bound.offset));
       if (bound.knapsack.build(cutoff_ + shift, limits.pairs)) continue;
       return finish(CountOutcome::kLimit);
     }
     const int64_t root = bound_at(0, 0, left, link);
-    const int64_t tried = cutoff_;
-    if (root < cutoff_) floor_ = std::max(floor_, root);
+    if (root < tried) floor_ = std::max(floor_, root);
     exhausted_ = true;
     seen_.clear();
-    round_end_ = result_.found ? limits.nodes : result_.nodes + round_nodes_;
+    round_end_ = std::min(limits.nodes, result_.nodes + round_nodes_);
     round_nodes_ *= 2;
-    if (root < cutoff_) descend(0, 0, left, link);
-    const bool out_of_limits = result_.nodes >= limits.nodes || late();
-    if (exhausted_ && result_.found) {
-      if (exact_) floor_ = result_.cost;
-      return finish(CountOutcome::kSolved);
+    if (root < tried) descend(0, 0, left, link);
+    if (root >= tried || (exhausted_ && exact_)) {
+      floor_ = std::max(floor_, std::min(tried, result_.cost));
     }
-    if (root >= tried || (exhausted_ && exact_)) floor_ = std::max(floor_, tried);
+    // Nothing below the cutoff was left out: what was found is the best, or all there is is dearer.
+    if (exhausted_ && result_.found && result_.cost <= tried) return finish(CountOutcome::kSolved);
     if (exhausted_ && tried >= most) return finish(CountOutcome::kInfeasible);
-    if (out_of_limits) return finish(CountOutcome::kLimit);
+    if (result_.nodes >= limits.nodes || late()) return finish(CountOutcome::kLimit);
   }
+}
+
+// A solution to start with, where finding one is not the search's first step.
+void CountSearch::adopt_greedy() {
+  CountResult greedy;
+  if (!greedy_counts(problem_, prices(), greedy)) return;
+  result_.found = true;
+  result_.cost = greedy.cost;
+  result_.counts = greedy.counts;
 }
 
 CountResult CountSearch::finish(CountOutcome outcome) {

@@ -56,6 +56,11 @@ class CountSearch {
     Knapsack knapsack;
     double offset;             // price . capacity
     std::vector<double> tail;  // [group]: Lagrangian of the groups from here on
+    // Each unit of weight beyond the row's own room went over the link, at this cost at least; it
+    // is taken off the knapsack's costs per use.
+    double slope = 0;
+    size_t slope_row = 0;
+    std::vector<double> discount = {};
   };
   struct Child {
     int64_t bound, cost, link;
@@ -85,6 +90,7 @@ class CountSearch {
   void order_groups();
   bool link_order_is_total() const;
   void add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price);
+  void add_sloped_bound(size_t row, size_t link_row);
   void add_bounds_of_row(size_t row);
   double best_price(size_t row, size_t link_row);
   std::vector<int64_t> link_factors(size_t row) const;
@@ -94,6 +100,7 @@ class CountSearch {
   void expand(size_t depth, size_t option, int32_t members, double slack, Child& child);
   bool take(size_t depth, size_t option, int32_t members, Child& child) const;
   double reduced(size_t depth, size_t option) const;
+  void adopt_greedy();
   bool late() const;
   bool stopped();
   bool seen(size_t depth, int64_t cost, const Uses& left);
