@@ -139,6 +139,21 @@ class ChainTable {
     return sums_[cut] - sums_[i] + right + left;
   }
 
+  // Sums with an infeasible part stay above kNoCost, a quarter of the range.
+  void add_way(size_t i, size_t j, int64_t cost, const Sized& way,
+               std::vector<int64_t>& best) const {
+    const size_t from = size_t(std::max(way.peak, way.saved));
+    if (i == j) {
+      for (size_t m = from; m <= memory_; ++m) best[m] = std::min(best[m], cost);
+      return;
+    }
+    const std::vector<int64_t>& rest = costs_[at(i + 1, j)];
+    const size_t saved = size_t(way.saved);
+    for (size_t m = from; m <= memory_; ++m) {
+      best[m] = std::min(best[m], cost + rest[m - saved]);
+    }
+  }
+
   // Segments of equal layers share one table.
   void fill(size_t i, size_t j) {
     if (index_.empty()) index_.assign(layers_.size() * layers_.size(), 0);
@@ -147,16 +162,17 @@ class ChainTable {
     index_[i * layers_.size() + j] = known->second;
     if (!added) return;
     std::vector<int64_t> best(memory_ + 1, kNoCost);
-    for (const Sized& way : sized_[size_t(layers_[i])]) {
-      for (int64_t m = way.peak; m <= int64_t(memory_); ++m) {
-        best[size_t(m)] = std::min(best[size_t(m)], all_cost(i, j, m, way));
-      }
-    }
+    const size_t k = size_t(layers_[i]);
+    for (const Sized& way : sized_[k]) add_way(i, j, forward_[k] + way.cost, way, best);
     for (size_t cut = i + 1; cut <= j; ++cut) {
-      for (size_t m = 0; m <= memory_; ++m) {
-        best[m] = std::min(best[m], cut_cost(i, j, int64_t(m), cut));
+      const std::vector<int64_t>&right = costs_[at(cut, j)], &left = costs_[at(i, cut - 1)];
+      const size_t input = size_t(inputs_[k]);
+      const int64_t forward = sums_[cut] - sums_[i];
+      for (size_t m = input; m <= memory_; ++m) {
+        best[m] = std::min(best[m], forward + right[m - input] + left[m]);
       }
     }
+    for (int64_t& cost : best) cost = std::min(cost, kNoCost);
     costs_.push_back(std::move(best));
   }
 
