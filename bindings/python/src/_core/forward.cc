@@ -107,14 +107,24 @@ bool keep_input(Frame* before, PyObject* value, int* hooked, Input* input) {
   return true;
 }
 
+// An input is not freed by its region: whatever of it is saved inside counts for nothing.
+void count_input(FrameBody& b, PyObject* value) {
+  DLTensor t;
+  if ((b.flags & kByPolicy) &&
+      PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) &&
+      borrow_dltensor(value, &t))
+    b.counted.push_back(static_cast<const char*>(t.data) + t.byte_offset);
+}
+
 bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* keywords) {
   const Py_ssize_t n = PyTuple_Size(arguments), k = keywords ? PyDict_Size(keywords) : 0;
   b.inputs.resize(static_cast<size_t>(n + k));
   int hooked = -1;
-  for (Py_ssize_t i = 0; i < n; ++i)
-    if (!keep_input(before, PyTuple_GetItem(arguments, i), &hooked,
-                    &b.inputs[static_cast<size_t>(i)]))
-      return false;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* value = PyTuple_GetItem(arguments, i);
+    if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(i)])) return false;
+    count_input(b, value);
+  }
   if (k == 0) return true;
   b.names = PyTuple_New(k);
   if (!b.names) return false;
@@ -123,6 +133,7 @@ bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* key
   for (Py_ssize_t i = 0; PyDict_Next(keywords, &at, &key, &value); ++i) {
     PyTuple_SetItem(b.names, i, Py_NewRef(key));
     if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(n + i)])) return false;
+    count_input(b, value);
   }
   return true;
 }
@@ -253,6 +264,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   if ((flags & kPreserveRng) && !keep_rng(b)) return nullptr;
   if (!keep_environment(b, arguments, keywords)) return nullptr;
 
+  const int64_t begin = is_traced() ? now_ns() : 0;
   Ref result = run_forward(frame, arguments, keywords);
   if (!result) return nullptr;
   b.completed = true;
@@ -268,6 +280,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   counters.saved_tensors += b.holders.size();
   counters.freed_bytes += b.saved_bytes;
   if ((flags & kByPolicy) && module->unit_layers > 1) remember_outputs(frame, result.get());
+  if (begin) trace_event(frame, "forward", begin);
   collected(frame);
   return result.release();
 }

@@ -134,6 +134,11 @@ PyObject* is_replaying(PyObject* self, PyObject* nothing);
 PyObject* collect(PyObject* self, PyObject* list);
 void collected(Frame* frame);
 
+// trace.cc: what happened when, for those who watch.
+bool is_traced();
+void trace_event(const Frame* frame, const char* what, int64_t begin_ns);
+PyObject* set_trace(PyObject* self, PyObject* list);
+
 // forward.cc
 PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);
 

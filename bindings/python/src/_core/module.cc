@@ -19,6 +19,9 @@ PyMethodDef methods[] = {
      "returns"},
     {"record", record, METH_O, "record(tensor) -> it, or in a replay what the forward had there"},
     {"is_replaying", is_replaying, METH_NOARGS, "is_replaying() -> bool"},
+    {"set_trace", set_trace, METH_O,
+     "set_trace(list or None) -> the former one; gets (what, kind, name, layer, begin_ns, end_ns, "
+     "bytes, resident)"},
     {"collect", collect, METH_O,
      "collect(list or None) -> the former one; regions begun on this thread are appended"},
     {nullptr, nullptr, 0, nullptr}};

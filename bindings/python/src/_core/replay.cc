@@ -353,7 +353,10 @@ bool replay_region(Frame* frame, Run* run) {
     const PendingError pending;
     rc_region_release(another, nullptr);
   }
-  if (status >= 0 && run->b.done) return true;
+  if (status >= 0 && run->b.done) {
+    if (is_traced()) trace_event(frame, "replay", begin);
+    return true;
+  }
   if (!another) b.replayed = false;
   if (!PyErr_Occurred()) {
     if (status < 0)
