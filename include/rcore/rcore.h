@@ -87,7 +87,7 @@ typedef struct DLManagedTensorVersioned rc_tensor;
 typedef struct rc_context rc_context; /* one per process and device: storage, streams, statistics */
 typedef struct rc_policy
     rc_policy; /* an immutable table (site, slot) -> decision; share it freely        */
-typedef struct rc_plan rc_plan;     /* an answer of the planner: a policy, its figures, its proof */
+typedef struct rc_plan rc_plan; /* an answer of the planner: a policy, its figures, its proof */
 typedef struct rc_module
     rc_module; /* a registered submodule: kind, layer, slots, how to replay it        */
 typedef struct rc_region rc_region;         /* one run of a module for one microbatch */
@@ -726,11 +726,11 @@ RC_VOID_FN rc_policy_release(rc_policy* policy) RC_NOEXCEPT;
  * The memory model is an inventory of tensors: Korthikanti et al. (arXiv 2205.05198, equations 1 to
  * 6) for GPT to the byte, and grouped-query, gated, mixture-of-experts and latent-attention layers
  * (arXiv 2405.04434, 2603.07685) by the same rule: what backward reads is counted where it is made.
- * Microbatches in flight: min(m, p - s) for one forward, one backward; 2 (p - s - 1) + (v - 1) p + 1
- * chunks, interleaved, which for s = 0 is Korthikanti's factor 1 + (p - 1) / (p v). */
+ * Microbatches in flight: min(m, p - s) for one forward, one backward; 2 (p - s - 1) + (v - 1) p +
+ * 1 chunks, interleaved, which for s = 0 is Korthikanti's factor 1 + (p - 1) / (p v). */
 
-/* Plans every rank. The plan is optimal for its cost model unless the certificate in its report says
- * otherwise (time_limit_seconds). Errors: RC_E_BUDGET where a rank's budget is too small; the
+/* Plans every rank. The plan is optimal for its cost model unless the certificate in its report
+ * says otherwise (time_limit_seconds). Errors: RC_E_BUDGET where a rank's budget is too small; the
  * message has the least that would do. */
 RC_FN rc_plan_create(const char* request, uint64_t length, rc_plan** out) RC_NOEXCEPT;
 /* The plan as a policy of all ranks (set pp_rank in its JSON form where a rule needs it); adds a
@@ -1032,7 +1032,9 @@ RC_FN rc_region_begin(rc_context* context, const rc_region_desc* desc, rc_region
  * stream order, or held without a copy where it is memory of another slot of this context),
  * `source` (slot `source_slot` of another region, without a copy). A slot that refers to a slot
  * which the policy discards does not hold it: replay refills it first. Two regions cannot refer to
- * each other, directly or through others: `source` is refused then, a `view` is copied. */
+ * each other, directly or through others: `source` is refused then, a `view` is copied. An owned
+ * tensor's deleter runs when its last holder lets go, on the host and without waiting for streams:
+ * in device memory it must free in stream order, as frameworks' allocators do, or wait itself. */
 typedef struct rc_save {
   rc_head head;
   uint32_t slot;
