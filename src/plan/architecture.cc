@@ -8,7 +8,6 @@ namespace {
 
 // Products of sizes stay far inside 64 bits below this.
 constexpr uint32_t kMaxSize = 1u << 24;
-constexpr uint32_t kMaxModelLayers = 1u << 16;
 
 Status in_range(const char* field, uint32_t value, uint32_t least, uint32_t most = kMaxSize) {
   if (value >= least && value <= most) return ok_status();

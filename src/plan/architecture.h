@@ -11,6 +11,9 @@
 
 namespace rc::plan {
 
+// Keeps schedules and tables small; the deepest published model has 128 layers.
+inline constexpr uint32_t kMaxModelLayers = 4096;
+
 // kGrouped: multi-head, grouped-query and multi-query attention (kv_heads says which).
 // kLatent: multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 enum class AttentionKind { kGrouped, kLatent };

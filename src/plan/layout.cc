@@ -81,6 +81,11 @@ Status check(const Layout& l, const Architecture& m) {
 }
 
 Status make_stages(const Layout& l, const Architecture& m, StageLayout* out) {
+  if (uint64_t{l.pp} * l.vpp > kMaxModelLayers) {
+    return argument_error(
+        "virtual_pipeline_model_parallel_size",
+        format("%u chunks on each of %u ranks, together at most %u", l.vpp, l.pp, kMaxModelLayers));
+  }
   PolicySpec spec;
   spec.num_layers = m.num_layers;
   spec.pp_size = l.pp;

@@ -26,6 +26,8 @@ struct Plan {
   std::string report;  // JSON, as PLAN_JSON.md has it
 };
 
+// Gives each rank the layers with which the slowest one is fastest under its budget.
+Status move_boundaries(PlanRequest* request);
 // RC_E_BUDGET where a rank's budget is too small; the message has the least that would do.
 Status make_plan(PlanRequest request, std::shared_ptr<const Plan>* out);
 

@@ -146,6 +146,51 @@ TEST(Plan, CostsNoMoreWithALargerBudget) {
   EXPECT_EQ(before, 0);
 }
 
+TEST(Plan, ChunksWithoutLayersAreLegal) {
+  const json layout = {{"pipeline_model_parallel_size", 2},
+                       {"virtual_pipeline_model_parallel_size", 2},
+                       {"layers_per_virtual_stage", {11, 11, 10, 0}}};
+  const auto plan =
+      planned(request("llama3-8b", layout, {{"budget_fraction", 0.5}, {"options", {"recompute"}}}));
+  const auto ranks = evaluate(plan->request, *plan->policy);
+  for (size_t i = 0; i < ranks.size(); ++i)
+    EXPECT_EQ(int64_t(ranks[i].peak), plan->ranks[i].plan.certificate.peak);
+}
+
+TEST(Plan, OffloadsNoMoreThanTheBudgetAsksFor) {
+  const auto plan = planned(request("llama3-70b", kPipeline,
+                                    {{"budget_bytes", 14'000'000'000}, {"options", {"offload"}}}));
+  for (const RankPlan& rank : plan->ranks) {
+    EXPECT_LE(rank.plan.certificate.peak, 14'000'000'000);
+    EXPECT_GE(rank.plan.certificate.peak, 13'000'000'000);
+  }
+}
+
+TEST(Plan, MovedBoundariesMakeTheSlowestRankNoSlower) {
+  const json layout = {{"pipeline_model_parallel_size", 4}};
+  const json more = {{"budget_bytes", 9'000'000'000}, {"options", {"recompute"}}};
+  json moving = more;
+  moving["move_boundaries"] = true;
+  auto slowest = [](const Plan& plan) {
+    double most = 0;
+    for (const RankPlan& r : plan.ranks)
+      most = std::max(most, r.forward_seconds + r.backward_seconds + r.replay_seconds());
+    return most;
+  };
+  json ask = request("", layout, more);
+  ask["model"] = {{"base", "llama3-8b"}, {"vocab_size", 0}};  // no head to balance against
+  const auto fixed = planned(ask);
+  ask.update(moving);
+  const auto moved = planned(ask);
+  EXPECT_LE(slowest(*moved), slowest(*fixed) + 1e-9);
+  size_t layers = 0;
+  for (const RankPlan& r : moved->ranks) {
+    layers += r.layers[0].size();
+    EXPECT_LE(r.plan.certificate.peak, 9'000'000'000);
+  }
+  EXPECT_EQ(layers, 32u);
+}
+
 TEST(Plan, TooSmallABudgetIsAnsweredWithTheLeastThatWouldDo) {
   const json ask = request("llama3-8b", json::object(), {{"budget_bytes", 1000}});
   std::shared_ptr<const Plan> plan;

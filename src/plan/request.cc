@@ -34,6 +34,11 @@ Status read_budget(ObjectReader* r, PlanRequest* out) {
   r->read("budget_fraction", &out->budget_fraction);
   const json* value = r->find("budget_bytes");
   const bool fraction = r->find("budget_fraction") != nullptr;
+  r->read("memory_bytes", &out->memory_bytes);
+  if (out->memory_bytes > 0 && (fraction || value != nullptr || out->measured)) {
+    return argument_error(r->pointer("memory_bytes"),
+                          "goes with a model, and without budget_bytes and budget_fraction");
+  }
   if (fraction && !(out->budget_fraction > 0 && out->budget_fraction <= 1)) {
     return argument_error(r->pointer("budget_fraction"),
                           format("%g, must be above 0 and at most 1", out->budget_fraction));
@@ -64,6 +69,11 @@ Status read_limits(ObjectReader* r, PlanRequest* out) {
   r->read("min_offload_bytes", &out->min_offload_bytes);
   r->read("tail_margin", &out->tail_margin);
   r->read("fused_norm", &out->fused_norm);
+  r->read("move_boundaries", &out->move_boundaries);
+  if (out->move_boundaries && (out->layout.pp == 1 || out->layout.vpp > 1)) {
+    return argument_error(r->pointer("move_boundaries"),
+                          "true, needs a pipeline of more than one rank with one chunk each");
+  }
   r->read("compare", &out->compare);
   if (out->compare && out->measured)
     return argument_error(r->pointer("compare"), "true, but the tensors are those of a host");

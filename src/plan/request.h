@@ -43,6 +43,8 @@ struct PlanRequest {
   std::vector<KindSpec> kinds;       // what the policy must declare
 
   std::vector<uint64_t> budget_bytes;  // one for all ranks, or one each
+  uint64_t memory_bytes = 0;           // instead: with weights, gradients and optimizer
+  bool move_boundaries = false;        // layers may change ranks
   double budget_fraction = 0;          // of what keeping everything takes; 0: budget_bytes says
   std::array<bool, kPlanOptions> allowed = {true, true, true, true, false};
   bool token_split = false;

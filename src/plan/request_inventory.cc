@@ -142,9 +142,10 @@ Status read_inventory(const json& value, PlanRequest* out) {
   out->model.name = "measured";
   r.read("name", &out->model.name);
   r.read("num_layers", &out->model.num_layers, 1);
-  if (!r.failed() && (out->model.num_layers < 1 || out->model.num_layers > 1u << 16))
-    return argument_error("/inventory/num_layers",
-                          format("%u, must be between 1 and 65536", out->model.num_layers));
+  if (!r.failed() && (out->model.num_layers < 1 || out->model.num_layers > kMaxModelLayers)) {
+    return argument_error("/inventory/num_layers", format("%u, must be between 1 and %u",
+                                                          out->model.num_layers, kMaxModelLayers));
+  }
   out->layer_class.assign(out->model.num_layers, -1);
   if (const json* kinds = r.find("kinds")) {
     r.fail(check_array(*kinds, r.pointer("kinds")));

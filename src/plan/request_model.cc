@@ -98,9 +98,9 @@ Status read_model(const json& value, Architecture* out) {
   r.read("hidden_size", &out->hidden, 1);
   const uint32_t layers_before = out->num_layers;
   r.read("num_layers", &out->num_layers, 1);
-  if (out->num_layers > 1u << 16) {
+  if (out->num_layers > kMaxModelLayers) {
     return argument_error("/model/num_layers",
-                          format("%u, must be between 1 and 65536", out->num_layers));
+                          format("%u, must be between 1 and %u", out->num_layers, kMaxModelLayers));
   }
   if (out->num_layers != layers_before && !out->moe_layers.empty())
     out->moe_layers.resize(out->num_layers, 1);

@@ -153,10 +153,24 @@ PlanStage make_stage(const PlanRequest& r, uint32_t rank) {
   const Layout& l = r.layout;
   PlanStage stage;
   for (const ClassSpec& c : r.classes) stage.classes.push_back(make_class(r, c));
+  bool any_empty = false;
+  const auto nothing = static_cast<int32_t>(stage.classes.size());
   for (const auto& layers : layers_of(r, rank)) {
     PlanChunk chunk;
     for (const uint32_t layer : layers) chunk.layers.push_back(r.layer_class[layer]);
+    // A chunk with nothing but the embedding or the head: one layer that saves nothing.
+    if (layers.empty()) chunk.layers.push_back(nothing);
+    any_empty |= layers.empty();
     stage.chunks.push_back(std::move(chunk));
+  }
+  if (any_empty) {
+    PlanItem none;
+    none.name = "nothing";
+    none.choices.push_back({.option = PlanOption::kKeep});
+    PlanLayerClass empty;
+    empty.name = "empty";
+    empty.items.push_back(std::move(none));
+    stage.classes.push_back(std::move(empty));
   }
   stage.states = peak_states(
       pipeline_passes(int32_t(l.pp), int32_t(rank), int32_t(l.vpp), scheduled_microbatches(l)),
@@ -167,7 +181,9 @@ PlanStage make_stage(const PlanRequest& r, uint32_t rank) {
   stage.min_offload_bytes = int64_t(r.min_offload_bytes);
   stage.tail_margin = int32_t(r.tail_margin);
   stage.allow_chain = false;
-  if (r.budget_fraction > 0)
+  if (r.memory_bytes > 0)
+    stage.budget = std::max<int64_t>(0, int64_t(r.memory_bytes) - int64_t(state_of_rank(r, rank)));
+  else if (r.budget_fraction > 0)
     stage.budget = int64_t(r.budget_fraction * double(keep_all_peak(stage)));
   else if (!r.budget_bytes.empty())
     stage.budget = int64_t(r.budget_bytes[r.budget_bytes.size() == 1 ? 0 : rank]);
