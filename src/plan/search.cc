@@ -51,6 +51,7 @@ CountSearch::CountSearch(const CountProblem& problem) : problem_(problem) {
     add_bound(std::vector<int64_t>(problem.rows.size(), 0),
               std::vector<double>(problem.rows.size(), 0));
   }
+  if (problem.shared_link) add_pair_bounds();
   prepare_least_net();
   path_.resize(order_.size());
   children_.resize(order_.size() + 1);
@@ -135,15 +136,22 @@ void CountSearch::add_bound(const std::vector<int64_t>& factor, const std::vecto
     groups.push_back(std::move(simple));
   }
   std::vector<int64_t> link_factor(order_.size() + 1, 0);
+  std::vector<double> link_price(order_.size() + 1, 0);
   int64_t capacity = 0;
   double offset = 0;
   for (size_t r = 0; r < factor.size(); ++r) {
     capacity += factor[r] * problem_.capacity[r];
     offset += price[r] * double(problem_.capacity[r]);
-    if (problem_.shared_link && factor[r] > 0) link_factor = link_factors(r);
+    if (!problem_.shared_link) continue;
+    if (factor[r] > 0) link_factor = link_factors(r);
+    if (price[r] == 0) continue;
+    const std::vector<int64_t> relief = link_factors(r);
+    for (size_t j = 0; j < relief.size(); ++j) link_price[j] += price[r] * double(relief[j]);
   }
+  offset += link_price[0] * double(problem_.link);
   capacity += link_factor[0] * problem_.link;
-  bounds_.push_back({factor, price, link_factor, Knapsack(groups, capacity), offset, {}});
+  bounds_.push_back(
+      {factor, price, link_factor, Knapsack(groups, capacity), offset, link_price, {}});
   Bound& bound = bounds_.back();
   feasible_ = feasible_ && bound.knapsack.feasible();
   bound.tail.assign(order_.size() + 1, 0);
@@ -158,8 +166,14 @@ void CountSearch::add_bound(const std::vector<int64_t>& factor, const std::vecto
   }
 }
 
-// The price of a link row under which the knapsack of a memory row bounds best; any is valid.
-double CountSearch::best_price(size_t row, size_t link_row) {
+// The price of a row under which the knapsack of another one bounds best; any is valid.
+double CountSearch::best_price(size_t row, size_t priced_row) {
+  const auto capacity = [&](size_t r) {
+    const bool memory = problem_.rows[r].kind == RowKind::kMemory;
+    const int64_t relief =
+        memory && problem_.shared_link ? shared_link_factor(problem_, r) * problem_.link : 0;
+    return problem_.capacity[r] + relief;
+  };
   const auto value = [&](double price) {
     std::vector<KnapsackGroup> groups;
     for (const CountGroup& group : problem_.groups) {
@@ -167,19 +181,40 @@ double CountSearch::best_price(size_t row, size_t link_row) {
       for (const CountOption& option : group.options) {
         simple.options.push_back(
             {option.use[row],
-             option.cost + int64_t(std::floor(price * double(option.use[link_row])))});
+             option.cost + int64_t(std::floor(price * double(option.use[priced_row])))});
       }
       groups.push_back(std::move(simple));
     }
-    const Knapsack knapsack(std::move(groups), problem_.capacity[row]);
-    return double(knapsack.relaxed()) - price * double(problem_.capacity[link_row]);
+    const Knapsack knapsack(std::move(groups), capacity(row));
+    return double(knapsack.relaxed()) - price * double(capacity(priced_row));
   };
   double low = 0, high = std::max(1.0, 2 * bounds_[0].knapsack.price());
-  for (int i = 0; i < 24; ++i) {
+  for (int i = 0; i < 18; ++i) {
     const double a = low + (high - low) / 3, b = high - (high - low) / 3;
     (value(a) < value(b) ? low : high) = value(a) < value(b) ? a : b;
   }
   return (low + high) / 2;
+}
+
+// One memory row exact, another one priced: where two are tight, neither alone bounds well.
+void CountSearch::add_pair_bounds() {
+  constexpr size_t kMostPairRows = 3;
+  std::vector<size_t> memory;
+  for (size_t r = 0; r < problem_.rows.size(); ++r) {
+    if (problem_.rows[r].kind == RowKind::kMemory) memory.push_back(r);
+  }
+  if (memory.size() < 2 || memory.size() > kMostPairRows || !feasible_) return;
+  for (const size_t r : memory) {
+    for (const size_t q : memory) {
+      if (q == r) continue;
+      std::vector<int64_t> factor(problem_.rows.size(), 0);
+      std::vector<double> price(problem_.rows.size(), 0);
+      factor[r] = 1;
+      price[q] = best_price(r, q);
+      // Next to nothing: the other row is not tight.
+      if (price[q] > 1e-3 * bounds_[0].knapsack.price()) add_bound(factor, price);
+    }
+  }
 }
 
 // Memory and link together: what leaves the device by the link counts no less than it frees. The
@@ -235,7 +270,7 @@ int64_t CountSearch::bound_at(size_t depth, int64_t cost, const Uses& left, int6
   int64_t best = 0;
   for (const Bound& bound : bounds_) {
     int64_t capacity = bound.link_factor[depth] * link;
-    double priced = 0;
+    double priced = bound.link_price[depth] * double(link);
     for (size_t r = 0; r < bound.factor.size(); ++r) {
       capacity += bound.factor[r] * left[r];
       priced += bound.price[r] * double(left[r]);
@@ -316,7 +351,7 @@ void CountSearch::descend(size_t depth, int64_t cost, const Uses& left, int64_t 
   if (seen(depth, cost, left)) return;
   const Bound& bound = bounds_[0];
   int64_t capacity = bound.link_factor[depth] * link;
-  double lagrangian = double(cost) + bound.tail[depth];
+  double lagrangian = double(cost) + bound.tail[depth] - bound.link_price[depth] * double(link);
   for (size_t r = 0; r < bound.factor.size(); ++r) {
     capacity += bound.factor[r] * left[r];
     lagrangian -= bound.price[r] * double(left[r]);

@@ -24,7 +24,7 @@ enum class CountOutcome : uint8_t { kSolved, kInfeasible, kLimit };
 struct CountLimits {
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   uint64_t nodes = 5'000'000;
-  size_t pairs = 8'000'000;
+  size_t pairs = 2'000'000;
 };
 
 struct CountResult {
@@ -54,8 +54,9 @@ class CountSearch {
     std::vector<double> price;
     std::vector<int64_t> link_factor;  // [group]: of the shared link, for the groups from here on
     Knapsack knapsack;
-    double offset;             // price . capacity
-    std::vector<double> tail;  // [group]: Lagrangian of the groups from here on
+    double offset;                   // price . capacity, with the link's share
+    std::vector<double> link_price;  // [group]: of a byte of the shared link, from here on
+    std::vector<double> tail;        // [group]: Lagrangian of the groups from here on
     // Each unit of weight beyond the row's own room went over the link, at this cost at least; it
     // is taken off the knapsack's costs per use.
     double slope = 0;
@@ -92,7 +93,8 @@ class CountSearch {
   void add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price);
   void add_sloped_bound(size_t row, size_t link_row);
   void add_bounds_of_row(size_t row);
-  double best_price(size_t row, size_t link_row);
+  void add_pair_bounds();
+  double best_price(size_t row, size_t priced_row);
   std::vector<int64_t> link_factors(size_t row) const;
   int64_t weight(const CountOption& option, const std::vector<int64_t>& factor) const;
   int64_t bound_at(size_t depth, int64_t cost, const Uses& left, int64_t link) const;
