@@ -127,3 +127,9 @@ def test_binary_and_broken_files_are_one_line(cli, tmp_path):
         path.write_bytes(content)
         run = cli("plan", path, "--budget", "6GB")
         assert run.code == 2 and run.err.count("\n") == 1, (name, run)
+
+
+def test_this_processor_is_measured(cli):
+    pytest.importorskip("numpy")
+    run = cli("plan", "llama3-8b", "--budget", "60%", "--seq", "512", "--hardware", "cpu", "--options", "recompute")
+    assert run.code == 0 and "this processor" in run.out, run.err

@@ -77,6 +77,24 @@ def test_layer_frequencies_are_evaluated_but_not_code():
             read_settings(base + bad, "x").model()
 
 
+def test_a_pipeline_without_layers_is_remarked_and_not_refused():
+    settings = read_settings("--pipeline-model-parallel-size 2 --hybrid-override-pattern M-M*", "x")
+    assert "pipeline_model_parallel_size" not in settings.policy() and "num_layers is not set" in settings.remarks[0]
+
+
+def test_what_a_script_assigns_is_expanded():
+    text = "TP=4\nPP=${PP:-2}\nARGS=(\n  --tensor-model-parallel-size $TP\n  --pipeline-model-parallel-size ${PP:-2}\n)\n" \
+           "DATA_ARGS=(\n  --data-path $DATA\n)\ntorchrun pretrain.py ${ARGS[@]}\n"
+    layout = read_settings(text, "x.sh").layout()
+    assert (layout["tensor_model_parallel_size"], layout["pipeline_model_parallel_size"]) == (4, 2)
+
+
+def test_embedding_and_loss_count_as_layers_where_the_split_says_so():
+    s = read_settings("--num-layers 6 --pipeline-model-parallel-size 4 --num-layers-per-virtual-pipeline-stage 1 "
+                      "--account-for-embedding-in-pipeline-split --account-for-loss-in-pipeline-split", "x")
+    assert s.layout()["layers_per_virtual_stage"] == [0, 1, 1, 1, 1, 1, 1, 0]
+
+
 def test_sequence_parallel_without_tensor_parallel_is_off_as_in_megatron():
     assert "sequence_parallel" not in read_settings("--sequence-parallel --num-layers 2", "x").layout()
 

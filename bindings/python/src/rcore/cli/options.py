@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from rcore.plan.errors import InputError
+from rcore.plan.hardware import measure_processor
 from rcore.plan.pipeline_layout import layers_per_stage
 
 __all__ = ["add_layout", "gigabytes", "hardware_of", "layout_of", "parse_bytes"]
@@ -43,7 +44,7 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--last-stage-layers", type=int, metavar="N")
     group.add_argument("--stages", metavar="LAYOUT", help="layers of each virtual stage: 4,4,3 or Megatron's Et*3|(tt|)*6tL")
     group.add_argument("--fp8", choices=["delayed", "tensorwise", "blockwise", "mxfp8"])
-    group.add_argument("--hardware", default="h100", metavar="NAME", help="a100, h100 (default), h200, b200, or a JSON file")
+    group.add_argument("--hardware", default="h100", metavar="NAME", help="a100, h100 (default), h200, b200, cpu (measured now), or a JSON file")
     group.add_argument("--fused-norm", action="store_true", default=None,
                        help="norms run inside the linear behind them (Transformer Engine's dense layers)")
 
@@ -78,7 +79,9 @@ def layout_of(options: argparse.Namespace, from_file: dict[str, Any]) -> dict[st
 
 
 def hardware_of(name: str) -> Any:
-    """A name, or the object in a JSON file."""
+    """A name, the object in a JSON file, or this processor as it is measured now."""
+    if name == "cpu":
+        return measure_processor()
     if not name.endswith(".json"):
         return name
     try:

@@ -249,6 +249,10 @@ class Settings:
             policy["num_layers"] = self.count("num_layers")
             if self.count("num_experts"):
                 policy["moe_layer_freq"] = self._moe_layers(policy["num_layers"])
+        if "num_layers" not in self and policy["pipeline_model_parallel_size"] > 1:
+            self.remarks.append("num_layers is not set: rules about pipeline stages are not checked")
+            for key in [k for k in policy if "pipeline" in k or k == "layers_per_virtual_stage"]:
+                del policy[key]
         known = {"attn", "mlp", "moe", "moe_router", "moe_preprocess", "full", "full_iteration"}
         for scope in [s for s in policy.get("cuda_graph_scope", []) if s not in known]:
             policy["cuda_graph_scope"] = [s for s in policy["cuda_graph_scope"] if s != scope]
@@ -300,7 +304,9 @@ def _expand(text: str, variables: dict[str, str]) -> str:
 
 def _from_arguments(text: str) -> dict[str, Any]:
     joined = text.replace("\\\n", " ")
-    variables = {name: value.strip("\"'") for name, value in _ASSIGNED.findall(joined)}
+    variables: dict[str, str] = {}
+    for name, value in _ASSIGNED.findall(joined):
+        variables[name] = _expand(value.strip("\"'"), variables)
     lexer = shlex.shlex(_expand(joined, variables), posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, "#"
     values: dict[str, Any] = {}
