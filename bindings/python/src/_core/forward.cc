@@ -18,7 +18,10 @@ void count_saved(FrameBody& b, PyObject* tensor, const TensorHeader& header) {
   const void* data = static_cast<const char*>(t.data) + t.byte_offset;
   if (std::find(b.counted.begin(), b.counted.end(), data) != b.counted.end()) return;
   b.counted.push_back(data);
-  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
+  const Ref base(PyObject_GetAttr(tensor, names.base));  // a transposed weight is a view of a leaf
+  if (!base) PyErr_Clear();
+  const bool is_view = base && base.get() != Py_None;
+  const Ref leaf(PyObject_GetAttr(is_view ? base.get() : tensor, names.is_leaf));
   if (!leaf) PyErr_Clear();
   if (leaf.get() != Py_True) b.saved_bytes += header.bytes;
 }

@@ -29,7 +29,7 @@ extern TorchApi torch_api;
 
 // Interned attribute names.
 struct Names {
-  PyObject *is_leaf, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
+  PyObject *is_leaf, *base, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
       *explain, *measure;
 };
 extern Names names;

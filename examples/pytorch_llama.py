@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+# examples/pytorch_llama.py: Hugging Face models trained on real text under rcore's policies, beside torch's checkpoint.
+"""Trains a small Llama, GPT-2 and Mixtral (random weights, from their configs) on this repository's own text, on the CPU,
+and prints for each way of recomputing what it needs and costs.
+
+    python examples/pytorch_llama.py                     # all three models
+    python examples/pytorch_llama.py --model llama --steps 20
+    python examples/pytorch_llama.py --model llama --policy "--recompute-granularity selective --recompute-modules mlp"
+
+Peak live bytes are torch's own allocations in one step, from its profiler, beyond what is there between steps. Peak
+resident memory is the operating system's high-water mark in one step. Times are ratios to torch's checkpoint of every
+layer, step by step in turn in one process, with the quartiles; the row of torch's checkpoint itself is the A/A ratio.
+Losses are compared bit for bit with those of no recomputation.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import gc
+import pathlib
+import random
+import statistics
+import time
+import warnings
+from typing import Any, Callable, Iterator
+
+import torch
+import transformers
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
+
+import rcore.torch
+from rcore.torch import Policy
+
+BATCH, LENGTH, VOCABULARY = 4, 256, 256
+
+
+def text() -> torch.Tensor:
+    """The bytes of the repository's own documents."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    data = b"".join(p.read_bytes() for p in sorted(root.rglob("*.md")) if ".venv" not in p.parts)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).long()
+
+
+def batch(data: torch.Tensor, step: int) -> torch.Tensor:
+    """The same random rows for every policy."""
+    starts = torch.randint(len(data) - LENGTH, (BATCH,), generator=torch.Generator().manual_seed(step))
+    return torch.stack([data[s:s + LENGTH] for s in starts])
+
+
+def models() -> dict[str, Callable[[], torch.nn.Module]]:
+    common = dict(vocab_size=VOCABULARY, hidden_size=128, intermediate_size=344, num_hidden_layers=8, num_attention_heads=4,
+                  num_key_value_heads=2, use_cache=False, attn_implementation="eager", attention_dropout=0.1)
+    return {
+        "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**common)),
+        "gpt2": lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(
+            vocab_size=VOCABULARY, n_embd=128, n_layer=8, n_head=4, n_positions=LENGTH, use_cache=False, bos_token_id=0,
+            eos_token_id=0, attn_implementation="eager")),
+        "mixtral": lambda: transformers.MixtralForCausalLM(transformers.MixtralConfig(
+            **{**common, "num_hidden_layers": 4, "intermediate_size": 172}, num_local_experts=4, num_experts_per_tok=2)),
+    }
+
+
+def policies(moe: bool) -> dict[str, Any]:
+    """Names of the table's rows -> how to run the model."""
+    feed = "moe" if moe else "mlp"
+    return {
+        "no recomputation": None,
+        "torch checkpoint, each layer": "torch",
+        "rcore, each layer": Policy.full("uniform", 1),
+        "rcore, chunks of 2": Policy.from_args("--recompute-granularity full --recompute-method uniform --recompute-num-layers 2"),
+        "rcore, first half": Policy.full("block", 2 if moe else 4),
+        "rcore, core_attn": Policy.from_args("--recompute-activations"),
+        "rcore, layernorm": Policy.selective("layernorm"),
+        f"rcore, core_attn + layernorm + {feed}": Policy.selective("core_attn", "layernorm", feed),
+    }
+
+
+@contextlib.contextmanager
+def under(model: torch.nn.Module, how: Any) -> Iterator[None]:
+    """The model as one row of the table runs it."""
+    if how is None:
+        yield
+    elif how == "torch":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model._set_gradient_checkpointing(
+                enable=True, gradient_checkpointing_func=functools.partial(torch_checkpoint, use_reentrant=False))
+            try:
+                yield
+            finally:
+                model.gradient_checkpointing_disable()
+    else:
+        with rcore.torch.apply(model, how):
+            yield
+
+
+class Trainer:
+    """One model, from the same start, under one way of recomputing."""
+
+    def __init__(self, make: Callable[[], torch.nn.Module], data: torch.Tensor, how: Any) -> None:
+        torch.manual_seed(0)
+        self.model, self.data, self.how = make().train(), data, how
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        self.losses: list[float] = []
+
+    def step(self) -> float:
+        """One step; its time in seconds."""
+        ids = batch(self.data, len(self.losses))
+        torch.manual_seed(1000 + len(self.losses))
+        with under(self.model, self.how):
+            begin = time.perf_counter()
+            loss = self.model(input_ids=ids, labels=ids).loss
+            loss.backward()
+            took = time.perf_counter() - begin
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=False)
+        self.losses.append(loss.item())
+        return took
+
+
+def live_peak(trainer: Trainer) -> int:
+    """Most bytes of torch's that one step holds at once beyond those it begins with."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        trainer.step()
+    live = peak = 0
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def resident_peak(trainer: Trainer) -> int:
+    """The process's largest resident set in one step."""
+    gc.collect()
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    trainer.step()
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def quartiles(values: list[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.2f} ({low:.2f}..{high:.2f})"
+
+
+def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, steps: int, rows: dict[str, Any]) -> None:
+    trainers = {row: Trainer(make, data, how) for row, how in rows.items()}
+    control = Trainer(make, data, "torch")
+    times: dict[str, list[float]] = {row: [] for row in (*rows, "control")}
+    order = [*trainers.items(), ("control", control)]
+    for trainer in (*trainers.values(), control):
+        trainer.step()
+    for _ in range(steps):
+        random.shuffle(order)
+        for row, trainer in order:
+            times[row].append(trainer.step())
+    base = times["torch checkpoint, each layer"]
+    losses = trainers["no recomputation"].losses
+    print(f"\n### {name}: {sum(p.numel() for p in control.model.parameters()) / 1e6:.1f} M parameters, {BATCH} x {LENGTH} tokens, "
+          f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}\n")
+    print("| | peak live MiB | peak resident MiB | time / torch checkpoint | losses |\n|---|--:|--:|--:|---|")
+    for row, trainer in trainers.items():
+        same = trainer.losses == losses
+        against = times["control"] if trainer.how == "torch" else times[row]
+        ratio = quartiles([a / b for a, b in zip(against, base)])
+        live, resident = live_peak(trainer), resident_peak(trainer)
+        print(f"| {row} | {live / 2**20:.1f} | {resident / 2**20:.0f} | {ratio} | {'the same bits' if same else 'DIFFER'} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(models()), action="append")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--policy", action="append", default=[], help="Megatron's flags, in one word")
+    parser.add_argument("--policy-json", action="append", default=[], help="a policy in the library's JSON form")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    transformers.logging.set_verbosity_error()
+    data = text()
+    for name in options.model or models():
+        rows = policies(name == "mixtral")
+        rows.update({flags: Policy.from_args(flags) for flags in options.policy})
+        rows.update({path: Policy.from_json(pathlib.Path(path)) for path in options.policy_json})
+        table(name, models()[name], data, options.steps, rows)
+
+
+if __name__ == "__main__":
+    main()
