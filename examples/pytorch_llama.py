@@ -8,7 +8,7 @@ and prints for each way of recomputing what it needs and costs.
     python examples/pytorch_llama.py --model llama --policy "--recompute-granularity selective --recompute-modules mlp"
 
 Peak live bytes are torch's own allocations in one step, from its profiler, beyond what is there between steps. Peak
-resident memory is the operating system's high-water mark in one step. Times are ratios to torch's checkpoint of every
+resident memory is how far one step raises the operating system's high-water mark. Times are ratios to torch's checkpoint of every
 layer, step by step in turn in one process, with the quartiles; the row of torch's checkpoint itself is the A/A ratio.
 Losses are compared bit for bit with those of no recomputation.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import functools
 import gc
 import pathlib
@@ -133,12 +134,16 @@ def live_peak(trainer: Trainer) -> int:
 
 
 def resident_peak(trainer: Trainer) -> int:
-    """The process's largest resident set in one step."""
+    """How far one step raises the process's resident set, by the system's high-water mark."""
+    def status(field: str) -> int:
+        return int(pathlib.Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) * 1024
+
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
     trainer.step()
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    return status("VmHWM") - before
 
 
 def quartiles(values: list[float]) -> str:
@@ -158,16 +163,16 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
         for row, trainer in order:
             times[row].append(trainer.step())
     base = times["torch checkpoint, each layer"]
-    losses = trainers["no recomputation"].losses
+    losses = list(trainers["no recomputation"].losses)
+    same = {row: trainer.losses == losses for row, trainer in trainers.items()}
     print(f"\n### {name}: {sum(p.numel() for p in control.model.parameters()) / 1e6:.1f} M parameters, {BATCH} x {LENGTH} tokens, "
           f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}\n")
     print("| | peak live MiB | peak resident MiB | time / torch checkpoint | losses |\n|---|--:|--:|--:|---|")
     for row, trainer in trainers.items():
-        same = trainer.losses == losses
         against = times["control"] if trainer.how == "torch" else times[row]
         ratio = quartiles([a / b for a, b in zip(against, base)])
         live, resident = live_peak(trainer), resident_peak(trainer)
-        print(f"| {row} | {live / 2**20:.1f} | {resident / 2**20:.0f} | {ratio} | {'the same bits' if same else 'DIFFER'} |", flush=True)
+        print(f"| {row} | {live / 2**20:.1f} | {resident / 2**20:.0f} | {ratio} | {'the same bits' if same[row] else 'DIFFER'} |", flush=True)
 
 
 def main() -> None:

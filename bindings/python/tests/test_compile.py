@@ -1,0 +1,82 @@
+# tests/test_compile.py: under torch.compile the compiler recomputes; compiled children keep their place in regions.
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import rcore.torch as rt
+from rcore.torch import Policy
+
+from test_distributed import Block
+
+
+def step(model, x):
+    model.zero_grad()
+    model(x).square().sum().backward()
+    return [p.grad.clone() for p in model.parameters()]
+
+
+@pytest.fixture
+def counter():
+    """A backend that counts the graphs it is given and runs them as they are."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    graphs: list[str] = []
+
+    def backend(graph, inputs):
+        graphs.append(graph.code)
+        return graph.forward
+
+    backend.graphs = graphs
+    yield backend
+    torch._dynamo.reset()
+
+
+def test_a_checkpoint_inside_a_compiled_function_is_one_graph(counter):
+    layer, x = nn.Linear(8, 8), torch.randn(4, 8, requires_grad=True)
+
+    def f(v):
+        return rt.checkpoint(lambda u: layer(u).relu().sin(), v, use_reentrant=False).sum()
+
+    compiled = torch.compile(f, backend=counter, fullgraph=True)
+    for _ in range(3):
+        x.grad = None
+        compiled(x).backward()
+    want = torch.autograd.grad(layer(x).relu().sin().sum(), x)[0]
+    assert torch.allclose(x.grad, want)
+    assert len(counter.graphs) == 1 and "tag_activation_checkpoint" in counter.graphs[0]
+
+
+@pytest.mark.parametrize("policy", [Policy.full(), Policy.selective("mlp", "layernorm")])
+def test_a_model_compiles_with_a_policy_and_without_in_the_same_number_of_graphs(counter, policy):
+    model, x = nn.Sequential(Block(), Block()), torch.randn(4, 8)
+    want = step(model, x)
+    compiled = torch.compile(model, backend=counter)
+    for _ in range(3):
+        step(compiled, x)
+    without = len(counter.graphs)
+    torch._dynamo.reset()
+    counter.graphs.clear()
+    with rt.apply(model, policy):
+        for _ in range(3):
+            got = step(torch.compile(model, backend=counter), x)
+    assert len(counter.graphs) <= without
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got))
+
+
+def test_a_compiled_child_runs_inside_an_eager_region(counter):
+    model, x = nn.Sequential(Block(), Block()), torch.randn(4, 8, requires_grad=True)
+    want = step(model, x)
+    for block in model:
+        block.mlp = torch.compile(block.mlp, backend=counter)
+    for _ in range(3):
+        model.zero_grad()
+        y = x
+        for block in model:
+            y = rt.checkpoint(block, y, use_reentrant=False)
+        y.square().sum().backward()
+    got = [p.grad for p in model.parameters()]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got))
+    assert len(counter.graphs) <= 2
