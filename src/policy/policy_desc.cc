@@ -1,5 +1,6 @@
 // src/policy/policy_desc.cc: reads rc_policy_desc into a PolicySpec.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "src/policy/policy_spec.h"
@@ -15,10 +16,12 @@ Status read_element(const void* base, uint32_t stride, uint32_t index, rc_type t
   const auto* bytes = static_cast<const unsigned char*>(base) + size_t{stride} * index;
   rc_head head;
   std::memcpy(&head, bytes, sizeof head);
-  if (head.struct_type != type) {
+  uint32_t tag = 0;  // anything may stand there, also what is no rc_type
+  std::memcpy(&tag, bytes + offsetof(rc_head, struct_type), sizeof tag);
+  if (tag != static_cast<uint32_t>(type)) {
     return argument_error(field + ".head.struct_type",
-                          format("struct_type is %d, must be %d; start from the init function",
-                                 static_cast<int>(head.struct_type), static_cast<int>(type)));
+                          format("struct_type is %u, must be %u; start from the init function", tag,
+                                 static_cast<uint32_t>(type)));
   }
   if (head.struct_size < sizeof(rc_head) || head.struct_size > stride) {
     return argument_error(field + ".head.struct_size",
