@@ -1,6 +1,7 @@
 // src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that
 // its graph saves.
 #include <algorithm>
+#include <cstring>
 
 #include "frame.h"
 
@@ -178,6 +179,19 @@ bool keep_rng(FrameBody& b) {
   return true;
 }
 
+// A forward that drew nothing needs no generator in its replay.
+bool drop_unused_rng(FrameBody& b) {
+  if (!b.rng) return true;
+  const Ref state = call(torch_api.get_state);
+  if (!state) return false;
+  const void *before, *after;
+  uint64_t n, m;
+  if (cpu_bytes(b.rng, &before, &n) && cpu_bytes(state.get(), &after, &m) && n == m &&
+      std::memcmp(before, after, n) == 0)
+    Py_CLEAR(b.rng);
+  return true;
+}
+
 // What is rarely there: autocast, a mode that sets the default device, generators of devices.
 bool keep_environment(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   int needed = torch_api.has_accelerator ? 1 : call_bool(torch_api.is_any_autocast);
@@ -270,6 +284,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   const int64_t begin = is_traced() ? now_ns() : 0;
   Ref result = run_forward(frame, arguments, keywords);
   if (!result) return nullptr;
+  if (!drop_unused_rng(b)) return nullptr;
   b.completed = true;
   b.counted = std::vector<const void*>();
   if (torch_api.has_accelerator && b.environment) {

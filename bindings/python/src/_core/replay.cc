@@ -211,7 +211,7 @@ bool swap_rng(const FrameBody& b, Ref* before) {
 Ref call_again(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   int rare = b.environment || b.extras;
   if (!rare) rare = call_bool(torch_api.is_any_autocast);
-  if (!rare) rare = call_bool(torch_api.profiler_enabled);
+  if (!rare && (b.flags & kByPolicy)) rare = call_bool(torch_api.profiler_enabled);
   if (rare < 0) return Ref();
   if (!rare) return Ref(PyObject_Call(b.function, arguments, keywords));
   return call(torch_api.replay_in_environment, b.environment ? b.environment : Py_None,

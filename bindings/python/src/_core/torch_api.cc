@@ -43,12 +43,13 @@ bool make_names() {
   const auto intern = [](PyObject** out, const char* text) {
     return (*out = PyUnicode_InternFromString(text)) != nullptr;
   };
-  return intern(&names.is_leaf, "is_leaf") && intern(&names.base, "_base") && intern(&names.data, "data") &&
-         intern(&names.version, "_version") && intern(&names.unpack, "unpack") &&
-         intern(&names.shape, "shape") && intern(&names.dtype, "dtype") &&
-         intern(&names.device, "device") && intern(&names.nbytes, "nbytes") &&
-         intern(&names.forward, "forward") && intern(&names.replay, "replay") &&
-         intern(&names.explain, "explain") && intern(&names.measure, "measure");
+  return intern(&names.is_leaf, "is_leaf") && intern(&names.base, "_base") &&
+         intern(&names.data, "data") && intern(&names.version, "_version") &&
+         intern(&names.unpack, "unpack") && intern(&names.shape, "shape") &&
+         intern(&names.dtype, "dtype") && intern(&names.device, "device") &&
+         intern(&names.nbytes, "nbytes") && intern(&names.forward, "forward") &&
+         intern(&names.replay, "replay") && intern(&names.explain, "explain") &&
+         intern(&names.measure, "measure");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {

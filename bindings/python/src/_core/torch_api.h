@@ -29,8 +29,8 @@ extern TorchApi torch_api;
 
 // Interned attribute names.
 struct Names {
-  PyObject *is_leaf, *base, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
-      *explain, *measure;
+  PyObject *is_leaf, *base, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward,
+      *replay, *explain, *measure;
 };
 extern Names names;
 

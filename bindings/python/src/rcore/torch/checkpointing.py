@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
+from types import FunctionType
 from typing import Any, Callable, ContextManager, Iterator
 
 import torch
 import torch.utils.checkpoint as _stock
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 from rcore import _core
 from rcore.torch import diagnose
@@ -23,6 +24,7 @@ ContextFn = Callable[[], tuple[ContextManager, ContextManager]]
 _early_stop: bool | None = None  # what set_checkpoint_early_stop says; None = each call's own
 _debug: bool | None = None
 _verify = False
+_untouched = True  # none of the three is set
 
 _run = _core.run_region
 _FAST = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS)
@@ -122,7 +124,7 @@ def checkpoint(
         return functools.partial(_decorate, use_reentrant=use_reentrant, context_fn=context_fn,
                                  determinism_check=determinism_check, debug=debug, early_stop=early_stop,
                                  preserve_rng_state=preserve_rng_state)
-    if is_compiling():
+    if is_dynamo_compiling():
         return _compiled(function, args, kwargs, context_fn=context_fn, debug=debug, early_stop=early_stop,
                          preserve_rng_state=preserve_rng_state)
     if use_reentrant is not False:
@@ -131,8 +133,9 @@ def checkpoint(
         elif use_reentrant:
             return _reentrant(function, args, kwargs, context_fn, debug, preserve_rng_state)
     if (preserve_rng_state and early_stop and determinism_check == "default" and not debug
-            and context_fn is noop_context_fn and _early_stop is None and _debug is None and not _verify):
-        return _run(checkpoint_module, _FAST, with_guard(function), function, args, kwargs)
+            and context_fn is noop_context_fn and _untouched):
+        extras = None if type(function) is FunctionType else with_guard(function)
+        return _run(checkpoint_module, _FAST, extras, function, args, kwargs)
     return _slow(function, args, kwargs, context_fn, determinism_check, debug, early_stop, preserve_rng_state)
 
 
@@ -195,34 +198,44 @@ def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentra
     return chunk(last, len(functions))(input)
 
 
+def _is_untouched() -> bool:
+    return _early_stop is None and _debug is None and not _verify
+
+
 @contextlib.contextmanager
 def set_checkpoint_early_stop(enable: bool) -> Iterator[None]:
     """Regions begun inside stop early, or do not, whatever their own argument says."""
-    global _early_stop
+    global _early_stop, _untouched
     before, _early_stop = _early_stop, enable
+    _untouched = _is_untouched()
     try:
         yield
     finally:
         _early_stop = before
+        _untouched = _is_untouched()
 
 
 @contextlib.contextmanager
 def set_checkpoint_debug_enabled(enabled: bool | None) -> Iterator[None]:
     """Regions begun inside run with ``debug`` as given; None leaves it to each call."""
-    global _debug
+    global _debug, _untouched
     before, _debug = _debug, enabled
+    _untouched = _is_untouched()
     try:
         yield
     finally:
         _debug = before
+        _untouched = _is_untouched()
 
 
 @contextlib.contextmanager
 def set_verify(enable: bool = True) -> Iterator[None]:
     """Regions begun inside compare the values of their replay with the forward's."""
-    global _verify
+    global _verify, _untouched
     before, _verify = _verify, enable
+    _untouched = _is_untouched()
     try:
         yield
     finally:
         _verify = before
+        _untouched = _is_untouched()
