@@ -124,6 +124,13 @@ Status read_class(const json& value, const std::string& at, PlanRequest* out) {
     for (size_t i = 0; !r.failed() && i < tensors->size(); ++i) {
       TensorSpec t;
       r.fail(read_tensor((*tensors)[i], here + format("/%zu", i), c.moments.size(), &t));
+      for (const TensorSpec& other : c.tensors) {
+        const SavedTensor &a = t.tensor, &b = other.tensor;
+        if (!r.failed() && a.kind == b.kind && a.slot == b.slot && a.role == b.role)
+          r.fail(argument_error(
+              here + format("/%zu", i),
+              "its kind, slot and role are twice in the class: no policy could tell them apart"));
+      }
       c.published_bytes += t.tensor.bytes;
       c.tensors.push_back(std::move(t));
     }
