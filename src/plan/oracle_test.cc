@@ -61,7 +61,7 @@ std::optional<double> number_after(const std::string& text, const std::string& m
 // The optimum, -1 for infeasible, nothing where the solver did not finish.
 std::optional<double> cbc(const Folder& folder) {
   const std::string command = "cbc " + (folder / "stage.lp") +
-                              " -sec 2 -ratioGap 0 -allowableGap 0 -solve -solu " +
+                              " -sec 1 -ratioGap 0 -allowableGap 0 -solve -solu " +
                               (folder / "cbc.txt") + " > /dev/null 2>&1";
   if (std::system(command.c_str()) != 0) return std::nullopt;
   const std::string text = read(folder / "cbc.txt");
@@ -70,7 +70,7 @@ std::optional<double> cbc(const Folder& folder) {
   return number_after(text, "objective value");
 }
 std::optional<double> glpk(const Folder& folder) {
-  const std::string command = "glpsol --lp " + (folder / "stage.lp") + " --tmlim 2 -o " +
+  const std::string command = "glpsol --lp " + (folder / "stage.lp") + " --tmlim 1 -o " +
                               (folder / "glpk.txt") + " > /dev/null 2>&1";
   if (std::system(command.c_str()) != 0) return std::nullopt;
   const std::string text = read(folder / "glpk.txt");
@@ -87,7 +87,7 @@ void compare(const char* command, Oracle oracle) {
   if (!installed(command)) GTEST_SKIP() << command << " is not installed";
   const Folder folder;
   int finished = 0, solved = 0, refuted = 0;
-  for (uint64_t seed = 0; seed < 24; ++seed) {
+  for (uint64_t seed = 0; seed < 10; ++seed) {
     RandomStage shape;
     shape.layers = int(2 + seed % 4);
     shape.items = int(2 + seed % 3);
@@ -117,8 +117,8 @@ void compare(const char* command, Oracle oracle) {
     EXPECT_TRUE(check_plan(stage, plan).fits) << seed;
     refuted += objective < *best - tolerance;
   }
-  EXPECT_GE(finished, 6);
-  EXPECT_GE(solved, 3);
+  EXPECT_GE(finished, 3);
+  EXPECT_GE(solved, 2);
   EXPECT_LE(refuted, 2);
 }
 
