@@ -93,7 +93,7 @@ Json describe_certificate(const PlanCertificate& c) {
           {"kept_bytes", c.kept},
           {"link_bytes", c.link},
           {"host_bytes", c.host},
-         
+
           {"nodes", c.nodes},
           {"seconds", c.seconds}};
 }

@@ -1,4 +1,4 @@
-// src/plan/arena_trace.h: live intervals of every buffer of a stage under a plan and a schedule.
+// src/testing/arena_trace.h: live intervals of every buffer of a stage under a plan and a schedule.
 //
 // One tick per tensor and pass, in the order in which the layer's items stand. A tensor that is
 // dropped or offloaded keeps one offset with two live intervals: from its forward to its last

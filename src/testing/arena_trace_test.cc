@@ -1,14 +1,14 @@
-// src/plan/arena_trace_test.cc: the arena over layer traces of every kind of model, policy,
+// src/testing/arena_trace_test.cc: the arena over layer traces of every kind of model, policy,
 // schedule.
-#include "src/plan/arena_trace.h"
+#include "src/testing/arena_trace.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "src/plan/arena_cases.h"
 #include "src/storage/packer.h"
 #include "src/storage/validator.h"
+#include "src/testing/arena_cases.h"
 
 namespace rc {
 namespace {

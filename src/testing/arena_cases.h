@@ -1,13 +1,13 @@
-// src/plan/arena_cases.h: models, policies and schedules for traces of the arena.
+// src/testing/arena_cases.h: models, policies and schedules for traces of the arena.
 #pragma once
 
 #include <set>
 #include <string>
 #include <vector>
 
-#include "src/plan/arena_trace.h"
 #include "src/plan/plan_instances.h"
 #include "src/plan/solve.h"
+#include "src/testing/arena_trace.h"
 
 namespace rc {
 

@@ -1,4 +1,4 @@
-// src/plan/arena_trace_bench.cc: arena height over bound on the layer traces of every model.
+// src/testing/arena_trace_bench.cc: arena height over bound on the layer traces of every model.
 //
 // A line is one model and schedule under all policies: the time of packing them all, the largest
 // and the mean height / bound, and the buffers of the largest trace. argument: schedule, 1: 1F1B,
@@ -7,8 +7,8 @@
 
 #include <algorithm>
 
-#include "src/plan/arena_cases.h"
 #include "src/storage/packer.h"
+#include "src/testing/arena_cases.h"
 
 namespace rc {
 namespace {
