@@ -15,9 +15,9 @@ from rcore.torch.regions import collect_regions, is_replaying, record
 from rcore.torch.reporting import Report, Watch, report, watch
 
 __all__ = [
-    "Applied", "CheckpointError", "CheckpointPolicy", "DiscardedOutput", "Error", "GraphExecGroup", "Policy", "Report", "Rule",
-    "UnusedRuleWarning", "Watch", "apply", "applied_to", "checkpoint",
-    "checkpoint_sequential", "collect_regions", "create_selective_checkpoint_contexts", "discard_output", "discards", "enable_gradient_checkpointing", "is_replaying",
-    "record", "remove", "report",
+    "Applied", "CheckpointError", "CheckpointPolicy", "DiscardedOutput", "Error", "GraphExecGroup", "Policy",
+    "Report", "Rule", "UnusedRuleWarning", "Watch", "applied_to", "apply", "checkpoint",
+    "checkpoint_sequential", "collect_regions", "create_selective_checkpoint_contexts", "discard_output",
+    "discards", "enable_gradient_checkpointing", "is_replaying", "record", "remove", "report",
     "set_checkpoint_debug_enabled", "set_checkpoint_early_stop", "set_verify", "stats", "watch",
 ]
