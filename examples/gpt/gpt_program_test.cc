@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <fstream>
 #include <map>
+#include <ostream>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -206,6 +207,9 @@ struct Mistake {
   const char* arguments;
   const char* told;  // must be in the one line
 };
+void PrintTo(const Mistake& mistake, std::ostream* os) {
+  *os << "gpt " << mistake.arguments;
+}
 
 class GptMistake : public testing::TestWithParam<Mistake> {};
 
