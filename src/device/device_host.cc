@@ -4,42 +4,27 @@
 
 #include <atomic>
 
+#include "src/device/forwarding_device.h"
+
 namespace rc {
 namespace {
 
-class HostAllocatorDevice final : public Device {
+class HostAllocatorDevice final : public ForwardingDevice {
  public:
   HostAllocatorDevice(const rc_allocator& allocator, std::unique_ptr<Device> inner,
                       int32_t device_id)
-      : allocator_(allocator), device_id_(device_id), inner_(std::move(inner)) {}
+      : ForwardingDevice(std::move(inner)), allocator_(allocator), device_id_(device_id) {}
   ~HostAllocatorDevice() override {
     inner_.reset();
     if (allocator_.destroy) allocator_.destroy(allocator_.user_data);
   }
 
-  bool synchronous() const override { return inner_->synchronous(); }
   bool calls_host() const override { return true; }
 
   Status allocate(size_t bytes, Stream stream, void** out) override;
   void free(void* pointer, size_t bytes, Stream stream) override;
-  void trim() override { inner_->trim(); }
   bool park(void*, size_t, Stream) override { return false; }
   Status unpark(void*, size_t, Stream) override { return ok_status(); }  // nothing is ever parked
-
-  Status copy(void* destination, const void* source, size_t bytes, Stream stream) override {
-    return inner_->copy(destination, source, bytes, stream);
-  }
-  Status record(Stream stream, Event* out) override { return inner_->record(stream, out); }
-  Status wait(Stream stream, Event event) override { return inner_->wait(stream, event); }
-  bool query(Event event) override { return inner_->query(event); }
-  void release(Event event) override { inner_->release(event); }
-  Status synchronize(Stream stream) override { return inner_->synchronize(stream); }
-  bool capturing(Stream stream) override { return inner_->capturing(stream); }
-  void touch(Stream stream, const void* pointer, size_t bytes, bool write) override {
-    inner_->touch(stream, pointer, bytes, write);
-  }
-  void poison(void* pointer, size_t bytes) override { inner_->poison(pointer, bytes); }
-  void unpoison(void* pointer, size_t bytes) override { inner_->unpoison(pointer, bytes); }
 
   DeviceMemory memory() const override {
     DeviceMemory memory = inner_->memory();
@@ -62,7 +47,6 @@ class HostAllocatorDevice final : public Device {
 
   const rc_allocator allocator_;
   const int32_t device_id_;
-  std::unique_ptr<Device> inner_;
   std::atomic<uint64_t> reserved_ = 0;
   std::atomic<uint64_t> allocations_ = 0;
 };

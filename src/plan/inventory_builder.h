@@ -34,6 +34,8 @@ class InventoryBuilder {
   void add_fused_attention();
   void add_scores();
   void add_attention_output();
+  // The activation function's output of `width` columns, from `into` of the first linear.
+  void add_activated(SavedTensor act, uint64_t rows, uint64_t into, uint64_t width);
   void add_mlp();
   void add_experts();
   void add_shared_experts();

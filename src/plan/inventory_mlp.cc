@@ -3,6 +3,15 @@
 
 namespace rc::plan {
 
+void InventoryBuilder::add_activated(SavedTensor act, uint64_t rows, uint64_t into,
+                                     uint64_t width) {
+  act.bytes = linear_input_bytes(rows * width);
+  act.linear_input = true;
+  act.row_local = true;
+  act.regenerate = stream(double(rows) * double(into + width));
+  add(std::move(act));
+}
+
 void InventoryBuilder::add_mlp() {
   const uint64_t width = model_.ffn / layout_.tp, into = model_.gated ? 2 * width : width;
   SavedTensor fc1 = activation("fc1", "mlp", "mlp_act", rows_, into);
@@ -15,11 +24,7 @@ void InventoryBuilder::add_mlp() {
 
   SavedTensor act = activation("act", "mlp_act", "", rows_, width);
   act.inside = "mlp";
-  act.bytes = linear_input_bytes(rows_ * width);
-  act.linear_input = true;
-  act.row_local = true;
-  act.regenerate = stream(double(rows_) * double(into + width));
-  add(std::move(act));
+  add_activated(std::move(act), rows_, into, width);
 
   Work tail = gemm(double(rows_), double(width), model_.hidden);
   tail.tp_bytes = reduce_bytes(model_.hidden);
@@ -63,11 +68,7 @@ void InventoryBuilder::add_experts() {
 
   SavedTensor act = activation("expert_act", "moe_act", "", rows, width);
   act.inside = "moe";
-  act.bytes = linear_input_bytes(rows * width);
-  act.linear_input = true;
-  act.row_local = true;
-  act.regenerate = stream(double(rows) * double(into + width));
-  add(std::move(act));
+  add_activated(std::move(act), rows, into, width);
 
   Work tail = gemm(double(rows), double(width), model_.hidden);
   tail += stream(2.0 * double(pairs) * model_.hidden);
@@ -100,12 +101,7 @@ void InventoryBuilder::add_shared_experts() {
   fc1.regenerate = gemm(double(rows_), model_.hidden, double(into));
   fc1.regenerate.tp_bytes = gather_bytes(model_.hidden);
   add(std::move(fc1));
-  SavedTensor act = saved("shared_act", "act", width);
-  act.bytes = linear_input_bytes(rows_ * width);
-  act.linear_input = true;
-  act.row_local = true;
-  act.regenerate = stream(double(rows_) * double(into + width));
-  add(std::move(act));
+  add_activated(saved("shared_act", "act", width), rows_, into, width);
   Work tail = gemm(double(rows_), double(width), model_.hidden);
   tail.tp_bytes = reduce_bytes(model_.hidden);
   add_tail("shared_experts", tail);

@@ -36,7 +36,6 @@ struct SitePlan {
   bool inside =
       false;          // the module's whole inside is recomputed: nested regions are dropped with it
   bool plain = true;  // everything is kept
-  bool counted = false;  // its rules are marked as alive
 };
 
 // Since the last rc_context_configure.

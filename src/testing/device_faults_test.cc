@@ -3,13 +3,14 @@
 #include <set>
 
 #include "src/device/device_cpu.h"
+#include "src/device/forwarding_device.h"
 #include "src/region/testing_host.h"
 
 namespace rc::testing {
 namespace {
 
 // Counts the calls that can fail, refuses the one that it is told to, and knows what is handed out.
-class FailingDevice final : public Device {
+class FailingDevice final : public ForwardingDevice {
  public:
   struct Log {
     int calls = 0, fail_at = 0;
@@ -18,9 +19,8 @@ class FailingDevice final : public Device {
     bool fails() { return ++calls == fail_at; }
   };
   explicit FailingDevice(std::shared_ptr<Log> log)
-      : log_(std::move(log)), inner_(make_cpu_device(0)) {}
+      : ForwardingDevice(make_cpu_device(0)), log_(std::move(log)) {}
 
-  bool synchronous() const override { return true; }
   Status allocate(size_t bytes, Stream stream, void** out) override {
     if (log_->fails()) return refusal();
     RC_TRY(inner_->allocate(bytes, stream, out));
@@ -32,7 +32,6 @@ class FailingDevice final : public Device {
     log_->parked.erase(pointer);
     inner_->free(pointer, bytes, stream);
   }
-  void trim() override { inner_->trim(); }
   bool park(void* pointer, size_t bytes, Stream stream) override {
     const bool parked = inner_->park(pointer, bytes, stream);
     if (parked) log_->wrong |= !log_->parked.insert(pointer).second;
@@ -47,23 +46,10 @@ class FailingDevice final : public Device {
     if (log_->fails()) return refusal();
     return inner_->copy(to, from, bytes, stream);
   }
-  Status record(Stream stream, Event* out) override { return inner_->record(stream, out); }
-  Status wait(Stream stream, Event event) override { return inner_->wait(stream, event); }
-  bool query(Event event) override { return inner_->query(event); }
-  void release(Event event) override { inner_->release(event); }
-  Status synchronize(Stream stream) override { return inner_->synchronize(stream); }
-  bool capturing(Stream stream) override { return inner_->capturing(stream); }
-  void touch(Stream stream, const void* pointer, size_t bytes, bool write) override {
-    inner_->touch(stream, pointer, bytes, write);
-  }
-  void poison(void* pointer, size_t bytes) override { inner_->poison(pointer, bytes); }
-  void unpoison(void* pointer, size_t bytes) override { inner_->unpoison(pointer, bytes); }
-  DeviceMemory memory() const override { return inner_->memory(); }
 
  private:
   static Status refusal() { return Status(RC_E_MEMORY, "", "refused by the test"); }
   std::shared_ptr<Log> log_;
-  std::unique_ptr<Device> inner_;
 };
 
 constexpr uint64_t kSmall = 5000, kLarge = 300 * 1024;  // large enough to park
