@@ -34,9 +34,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- version
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- version --------------------------------------------------------------------------------- */
 
 /* major * 10^6 + minor * 10^3 + patch, as a literal so that binding generators see it. */
 #define RC_HEADER_VERSION 1000u
@@ -46,9 +44,7 @@
 #define RC_TARGET_VERSION 1000u
 #endif
 
-/* ---- decoration
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- decoration ------------------------------------------------------------------------------ */
 
 #if defined(_WIN32)
 #define RC_CALL __cdecl
@@ -73,9 +69,7 @@ extern "C" {
 #define RC_FN RC_EXPORT RC_NODISCARD rc_status RC_CALL
 #define RC_VOID_FN RC_EXPORT void RC_CALL
 
-/* ---- handles
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- handles --------------------------------------------------------------------------------- */
 
 /* The only tensor object on the boundary: DLPack's versioned managed tensor. Import rules: a major
  * version other than 1 is refused (only its deleter is ever called); NULL strides mean row-major;
@@ -99,9 +93,7 @@ typedef void(RC_CALL* rc_proc)(void);
 /* Flag constants are typed objects, not macros: binding generators drop 64-bit macros. */
 typedef uint64_t rc_flags;
 
-/* ---- status
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 typedef enum rc_status {
   RC_OK = 0,
@@ -185,9 +177,7 @@ typedef struct rc_head {
     return v;                                 \
   }
 
-/* ---- errors
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 typedef enum rc_domain {
   RC_DOMAIN_NONE = 0,
@@ -341,9 +331,7 @@ typedef struct rc_sink {
 } rc_sink;
 RC_DEFINE_INIT(rc_sink, RC_TYPE_SINK)
 
-/* ---- tensors
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 typedef enum rc_device {
   RC_DEVICE_CPU = 0,
@@ -400,9 +388,7 @@ RC_FN rc_fence_on_done(rc_fence* fence, void(RC_CALL* done)(void* user_data, rc_
                        void* user_data) RC_NOEXCEPT;
 RC_VOID_FN rc_fence_release(rc_fence* fence) RC_NOEXCEPT;
 
-/* ---- context
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- context --------------------------------------------------------------------------------- */
 
 /* Never plan a static arena: every block is dynamic. */
 static const rc_flags RC_CONTEXT_NO_ARENA = 0x01;
@@ -772,9 +758,7 @@ typedef struct rc_side_state {
 } rc_side_state;
 RC_DEFINE_INIT(rc_side_state, RC_TYPE_SIDE_STATE)
 
-/* ---- modules
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- modules --------------------------------------------------------------------------------- */
 
 static const rc_flags RC_SLOT_OPTIONAL = 0x01; /* may stay empty */
 static const rc_flags RC_SLOT_NO_SPLIT = 0x02; /* never split over a group */
@@ -926,9 +910,7 @@ RC_DEFINE_INIT(rc_comm_desc, RC_TYPE_COMM_DESC)
 RC_FN rc_comm_create(rc_context* context, const rc_comm_desc* desc, rc_comm** out) RC_NOEXCEPT;
 RC_VOID_FN rc_comm_release(rc_comm* comm) RC_NOEXCEPT;
 
-/* ---- steps
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 typedef enum rc_phase {
   RC_PHASE_FORWARD = 0,
@@ -972,9 +954,7 @@ RC_FN rc_step_begin(rc_context* context, const rc_step_desc* desc, rc_step** out
  * stays open). Capture: no. */
 RC_FN rc_step_end(rc_step* step, rc_stream stream, rc_step_report* report) RC_NOEXCEPT;
 
-/* ---- regions
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- regions --------------------------------------------------------------------------------- */
 
 typedef enum rc_region_state {
   RC_REGION_OPEN = 1,
@@ -1188,9 +1168,7 @@ RC_FN rc_region_cancel(rc_region* region, rc_stream stream) RC_NOEXCEPT;
  * order of `stream`. A region that others refer to lives on until these are gone. */
 RC_VOID_FN rc_region_release(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 
-/* ---- accounting
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- accounting ------------------------------------------------------------------------------ */
 
 typedef struct rc_stats {
   rc_head head;

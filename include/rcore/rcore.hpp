@@ -32,8 +32,7 @@
 
 namespace rcore {
 
-// ---- errors
-// ---------------------------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------
 
 // A failed call. what() is "call: field message"; the parts are as in rc_error_info.
 class error : public std::runtime_error {
@@ -145,8 +144,7 @@ std::string text_from(Call&& call) {
 
 }  // namespace detail
 
-// ---- library
-// --------------------------------------------------------------------------------------------------------
+// ---- library ------------------------------------------------------------------------------------
 
 // The library's version, which may be newer than RC_HEADER_VERSION (rc_version).
 inline std::uint32_t version() noexcept {
@@ -162,8 +160,7 @@ Function proc(const char* name) noexcept {
   return reinterpret_cast<Function>(rc_get_proc(name));
 }
 
-// ---- tensors
-// --------------------------------------------------------------------------------------------------------
+// ---- tensors ------------------------------------------------------------------------------------
 
 // A row-major view of CPU memory; `shape` is borrowed and must outlive the spec. code and bits as
 // in DLDataType (2, 32 = float32).
@@ -206,8 +203,7 @@ class tensor : public detail::handle<rc_tensor, rc_tensor_release> {
   }
 };
 
-// ---- policy
-// ---------------------------------------------------------------------------------------------------------
+// ---- policy -------------------------------------------------------------------------------------
 
 // An immutable table; share it between contexts freely.
 class policy : public detail::handle<rc_policy, rc_policy_release> {
@@ -246,8 +242,7 @@ class policy : public detail::handle<rc_policy, rc_policy_release> {
   }
 };
 
-// ---- planning
-// -----------------------------------------------------------------------------------------------------
+// ---- planning -----------------------------------------------------------------------------------
 
 // An answer of the planner (PLAN_JSON.md has the request and the reports).
 class plan : public detail::handle<rc_plan, rc_plan_release> {
@@ -285,8 +280,7 @@ inline std::string evaluate(const std::string& request, const policy& of) {
   });
 }
 
-// ---- host hooks
-// -----------------------------------------------------------------------------------------------------
+// ---- host hooks ---------------------------------------------------------------------------------
 
 // Each hook is a set of lambdas that the library owns once the call that took it has succeeded, and
 // destroys when it has made its last call. They may be called from any thread.
@@ -366,8 +360,7 @@ inline rc_parallel table_of(parallel* hook) noexcept {
 
 }  // namespace detail
 
-// ---- context
-// --------------------------------------------------------------------------------------------------------
+// ---- context ------------------------------------------------------------------------------------
 
 // What to bring along when a context is made; empty members mean the library's own.
 struct hooks {
@@ -421,8 +414,7 @@ class context : public detail::handle<rc_context, rc_context_release> {
   }
 };
 
-// ---- fences
-// ---------------------------------------------------------------------------------------------------------
+// ---- fences -------------------------------------------------------------------------------------
 
 // Completion of work that no stream orders. Destroying an unsignalled fence signals RC_E_STATE.
 class fence : public detail::handle<rc_fence, rc_fence_release> {
@@ -456,8 +448,7 @@ class fence : public detail::handle<rc_fence, rc_fence_release> {
   }
 };
 
-// ---- modules
-// --------------------------------------------------------------------------------------------------------
+// ---- modules ------------------------------------------------------------------------------------
 
 // How a host replays: regenerate args.missing, through region_ref(args.region).alloc or into its
 // own storage.
@@ -570,8 +561,7 @@ inline rc_slot_desc slot(const char* name, rc_role role, rc_flags flags = 0) noe
   return s;
 }
 
-// ---- communicator groups
-// --------------------------------------------------------------------------------------------
+// ---- communicator groups ------------------------------------------------------------------------
 
 // A named group of processes; what a decision's `group` names. The native communicator, or the
 // lambda, outlives every call that uses the group: destroying the handle drops a count, it does not
@@ -610,8 +600,7 @@ class comm : public detail::handle<rc_comm, rc_comm_release> {
   }
 };
 
-// ---- steps
-// ----------------------------------------------------------------------------------------------------------
+// ---- steps --------------------------------------------------------------------------------------
 
 // One training step; several may be open at once. What is left in it at its end is cancelled and
 // counted in the report. The destructor ends a step that end() has not ended, on the NULL stream;
@@ -646,8 +635,7 @@ class step {
   rc_step* p_ = nullptr;
 };
 
-// ---- regions
-// --------------------------------------------------------------------------------------------------------
+// ---- regions ------------------------------------------------------------------------------------
 
 // The calls on a region, without ownership: what a callback makes of args.region. Every one accepts
 // an empty region and returns RC_PASS then; streams default to NULL, the CPU device's only one.
