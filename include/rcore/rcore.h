@@ -7,28 +7,31 @@
  *
  * A region is one run of a module for one microbatch:
  *
- *     begin -> save/alloc/link -> end -> [discard] -> [prefetch] -> rc_backward_replay -> view ->
- * release OPEN                        SEALED  EMPTY                     READY
+ *   begin -> save/alloc/link -> end -> [discard] -> [prefetch] -> rc_backward_replay -> release
+ *   OPEN                        SEALED  EMPTY                     READY: view, restore
  *
  * The host marks its modules once and calls the same functions under every policy; what a policy
  * makes of the marks (keep, recompute, discard, group layers into chunks) is the library's work.
  *
  * Rules that hold for every function, unless its own comment says otherwise:
- *   errors      rc_status: 0 done, > 0 done with a note, < 0 failed and nothing changed. A failure
- * fills this thread's record (rc_error_last). On failure out-parameters are set to NULL or zero and
- * nothing needs cleaning. RC_E_ARGUMENT, RC_E_VERSION, RC_E_HANDLE and RC_E_FORKED can come from
- * every function that takes such an argument and are not repeated below; "Errors" lists the others
- * to expect. exceptions  none crosses this boundary in either direction; callbacks must not throw
- * through it. output      the library never prints, never exits, reads no environment variable.
- *   threads     every function may be called from any thread at any time, also two at once on one
- * handle, unless it says otherwise. Callbacks run on the calling thread with no library lock held.
- *   streams     a function that takes an rc_stream orders its work on that stream and does not
- * block the host. On the CPU device the only stream is NULL, and work is complete when the call
- * returns. capture     legal while the stream is being captured into a graph, unless the comment
- * says "Capture: no". NULL region every rc_region_* function accepts a NULL region and returns
- * RC_PASS, so hosts need no branch. ownership   inputs are borrowed for the call, strings are
- * copied, unless the comment says otherwise. since       0.1 for everything here. Until 1.0 is
- * declared the ABI may change; CHANGELOG.md beside this file lists each change. */
+ *
+ *   errors       rc_status: 0 done, > 0 done with a note, < 0 failed and nothing changed. A failure
+ *                fills this thread's record (rc_error_last); out-parameters are NULL or zero then
+ *                and nothing needs cleaning. RC_E_ARGUMENT, RC_E_VERSION, RC_E_HANDLE and
+ *                RC_E_FORKED can come from every function that takes such an argument and are not
+ *                repeated below; "Errors" lists the others to expect.
+ *   exceptions   none crosses this boundary in either direction; callbacks must not throw.
+ *   output       the library never prints, never exits, reads no environment variable.
+ *   threads      every function may be called from any thread at any time, also two at once on one
+ *                handle. Callbacks run on the calling thread with no library lock held.
+ *   streams      a function that takes an rc_stream orders its work on that stream and does not
+ *                block the host. On the CPU device the only stream is NULL, and work is complete
+ *                when the call returns.
+ *   capture      legal while the stream is being captured into a graph, but for "Capture: no".
+ *   NULL region  every rc_region_* function accepts it and returns RC_PASS: hosts need no branch.
+ *   ownership    inputs are borrowed for the call, strings are copied.
+ *   since        0.1 for everything here. Until 1.0 is declared the ABI may change; CHANGELOG.md
+ *                beside this file lists each change. */
 #ifndef RCORE_RCORE_H
 #define RCORE_RCORE_H
 #include <stddef.h>
@@ -80,10 +83,10 @@ typedef struct DLManagedTensorVersioned rc_tensor;
 
 typedef struct rc_context rc_context; /* one per process and device: storage, streams, statistics */
 typedef struct rc_policy
-    rc_policy; /* an immutable table (site, slot) -> decision; share it freely        */
+    rc_policy;                  /* an immutable table (site, slot) -> decision; share it freely */
 typedef struct rc_plan rc_plan; /* an answer of the planner: a policy, its figures, its proof */
 typedef struct rc_module
-    rc_module; /* a registered submodule: kind, layer, slots, how to replay it        */
+    rc_module; /* a registered submodule: kind, layer, slots, how to replay it */
 typedef struct rc_region rc_region;         /* one run of a module for one microbatch */
 typedef struct rc_step rc_step;             /* the scope of one training step */
 typedef struct rc_comm rc_comm;             /* a named group of processes */
@@ -103,8 +106,7 @@ typedef enum rc_status {
   RC_E_ARGUMENT = -1,
   RC_E_VERSION = -2, /* a struct carries bytes, or an extension, that this library cannot honour */
   RC_E_HANDLE = -3,  /* NULL, or of another context */
-  RC_E_STATE =
-      -4, /* the object is not in a state in which this call is legal; the message names both    */
+  RC_E_STATE = -4,   /* not legal in the object's state; the message names both */
   RC_E_MEMORY = -5,
   RC_E_BUDGET = -6, /* a byte cap (rc_step_desc.cap_bytes) would be passed; no plan fits a budget */
   RC_E_UNSUPPORTED = -7,
@@ -118,9 +120,9 @@ typedef enum rc_status {
   RC_STATUS_FORCE32 = 0x7fffffff
 } rc_status;
 
-/* ---- extensible structs
- * ---------------------------------------------------------------------------------------- *
- * struct_size is the caller's sizeof. A shorter struct is zero-filled, a longer one is accepted
+/* ---- extensible structs ---------------------------------------------------------------------- */
+
+/* struct_size is the caller's sizeof. A shorter struct is zero-filled, a longer one is accepted
  * only if every byte unknown to the library is zero (else RC_E_VERSION). Zero always means
  * "default". `next` chains optional extension structs; none exists yet, so a non-NULL value is
  * RC_E_VERSION. Always start from the T_init() function beside T. */
@@ -193,10 +195,10 @@ typedef struct rc_error_info {
   rc_status code;
   rc_domain native_domain;
   int64_t native_code;
-  uint64_t region_id; /* 0 where no region is to blame                                    */
-  char call[48];      /* the entry point that failed                                      */
-  char field[64];     /* "modules[2]", "items[0].view.shape", "/rules/3/kind", or empty   */
-  char message[512];  /* one line with the value and the limit, UTF-8, always terminated  */
+  uint64_t region_id; /* 0 where no region is to blame */
+  char call[48];      /* the entry point that failed */
+  char field[64];     /* "modules[2]", "items[0].view.shape", "/rules/3/kind", or empty */
+  char message[512];  /* one line with the value and the limit, UTF-8, always terminated */
 } rc_error_info;
 RC_DEFINE_INIT(rc_error_info, RC_TYPE_ERROR_INFO)
 
@@ -210,25 +212,24 @@ RC_FN rc_error_last(rc_error_info* out) RC_NOEXCEPT;
 /* For callbacks: sets the message that the enclosing rc_* call will report if the callback then
  * returns `code`. */
 RC_VOID_FN rc_error_raise(rc_status code, const char* message) RC_NOEXCEPT;
-/* The function of that name, or NULL. Experimental functions (`rcx_*_vN`) are reachable only here.
- */
+/* The function of that name, or NULL. Experimental ones (`rcx_*_vN`) are reachable only here. */
 RC_EXPORT rc_proc RC_CALL rc_get_proc(const char* name) RC_NOEXCEPT;
 
 typedef enum rc_feature {
   RC_FEATURE_CUDA = 1,
   RC_FEATURE_NCCL = 2,
-  RC_FEATURE_BLAS = 3,         /* a CPU BLAS is behind the up-projection kernel                  */
-  RC_FEATURE_PAGE_PARKING = 4, /* dynamic discard keeps the address (mremap with DONTUNMAP)      */
-  RC_FEATURE_HOST_TIER = 5,    /* slots can be moved to host memory                              */
-  RC_FEATURE_SPLIT = 6,        /* slots can be split over a group                                */
+  RC_FEATURE_BLAS = 3,         /* a CPU BLAS is behind the up-projection kernel */
+  RC_FEATURE_PAGE_PARKING = 4, /* dynamic discard keeps the address (mremap with DONTUNMAP) */
+  RC_FEATURE_HOST_TIER = 5,    /* slots can be moved to host memory */
+  RC_FEATURE_SPLIT = 6,        /* slots can be split over a group */
   RC_FEATURE_FORCE32 = 0x7fffffff
 } rc_feature;
 /* 1 if this build, on this machine, has the feature. */
 RC_EXPORT int32_t RC_CALL rc_has_feature(rc_feature feature) RC_NOEXCEPT;
 
-/* ---- host hooks
- * ------------------------------------------------------------------------------------------------
- * * Every vtable is {head, user_data, destroy, functions...}. The library copies the table, and
+/* ---- host hooks ------------------------------------------------------------------------------ */
+
+/* Every vtable is {head, user_data, destroy, functions...}. The library copies the table, and
  * calls destroy(user_data) exactly once, after the last call of any other entry; not at all if the
  * function that took the table failed. */
 
@@ -241,8 +242,8 @@ typedef enum rc_memory {
 
 typedef struct rc_alloc_request {
   rc_head head;
-  uint64_t bytes;     /* > 0                                                     */
-  uint64_t alignment; /* a power of two, at least 256                            */
+  uint64_t bytes;     /* > 0 */
+  uint64_t alignment; /* a power of two, at least 256 */
   rc_memory memory;
   int32_t device_id;
   rc_stream stream; /* the block becomes usable, or free, in the order of this stream */
@@ -368,8 +369,7 @@ RC_FN rc_tensor_view(const rc_tensor* tensor, rc_tensor_spec* out) RC_NOEXCEPT;
 /* Calls the tensor's deleter. */
 RC_VOID_FN rc_tensor_release(rc_tensor* tensor) RC_NOEXCEPT;
 
-/* ---- fences: work that no stream orders
- * ------------------------------------------------------------------------ */
+/* ---- fences: work that no stream orders ------------------------------------------------------ */
 
 /* A fence the host signals (a gloo work item, a disk read, an XLA future). Counted: `out` has one
  * count. */
@@ -405,12 +405,12 @@ typedef struct rc_context_desc {
   int32_t device_id;
   int32_t n_threads; /* of built-in kernels, the caller included; 0 = 1; ignored with `parallel` */
   const rc_allocator*
-      allocator; /* NULL = the library's own, on the CPU device mmap and parked pages       */
+      allocator; /* NULL = the library's own, on the CPU device mmap and parked pages */
   const rc_sink* sink;
   const rc_parallel* parallel; /* NULL = the context's own n_threads - 1 workers */
-  uint64_t rng_seed; /* of the Philox stream that rc_region_rng hands out                         */
-  uint64_t park_bytes_min; /* smallest block whose pages are parked on discard; 0 = the measured
-                              default */
+  uint64_t rng_seed;           /* of the Philox stream that rc_region_rng hands out */
+  uint64_t park_bytes_min;     /* smallest block whose pages are parked on discard; 0 = the measured
+                                  default */
   rc_flags flags;
 } rc_context_desc;
 static inline rc_context_desc rc_context_desc_init(void) {
@@ -437,17 +437,17 @@ RC_FN rc_context_drain(rc_context* context) RC_NOEXCEPT;
  * behind it. */
 RC_VOID_FN rc_context_release(rc_context* context) RC_NOEXCEPT;
 
-/* ---- policy
- * ----------------------------------------------------------------------------------------------------
- * * `none`, `selective`, `full` + `uniform`, `full` + `block`, explicit rules and a JSON file are
+/* ---- policy ---------------------------------------------------------------------------------- */
+
+/* `none`, `selective`, `full` + `uniform`, `full` + `block`, explicit rules and a JSON file are
  * ways to write the same table. Creation is pure: it depends on nothing that is built or present.
  * The semantics are Megatron-Core's; POLICY_RULES.md beside this file lists each of its validation
  * rules as same, relaxed or not applicable. */
 
 typedef enum rc_granularity {
   RC_GRANULARITY_NONE = 0,
-  RC_GRANULARITY_SELECTIVE = 1, /* named submodules, in all layers  */
-  RC_GRANULARITY_FULL = 2,      /* whole layers                     */
+  RC_GRANULARITY_SELECTIVE = 1, /* named submodules, in all layers */
+  RC_GRANULARITY_FULL = 2,      /* whole layers */
   RC_GRANULARITY_FORCE32 = 0x7fffffff
 } rc_granularity;
 
@@ -470,7 +470,7 @@ typedef enum rc_fp8 {
 typedef enum rc_graph {
   RC_GRAPH_NONE = 0,
   RC_GRAPH_LOCAL = 1,              /* per-layer graphs captured by the trainer */
-  RC_GRAPH_TRANSFORMER_ENGINE = 2, /* per-layer graphs captured by TE          */
+  RC_GRAPH_TRANSFORMER_ENGINE = 2, /* per-layer graphs captured by TE */
   RC_GRAPH_FULL_ITERATION = 3,
   RC_GRAPH_FORCE32 = 0x7fffffff
 } rc_graph;
@@ -529,19 +529,23 @@ typedef enum rc_role {
 
 /* One line of an explicit table; the last rule that matches (site, slot) wins. PARAMETER and
  * DECISION slots are always kept. With RC_ROLE_ANY and no slot name an action means what it can
- * mean for the kind: KEEP       every slot STORE      what the module saves: INPUT and SAVED
+ * mean for the kind:
+ *
+ *   KEEP       every slot
+ *   STORE      what the module saves: INPUT and SAVED
  *   RECOMPUTE  SAVED; also OUTPUT where the kind discards its output; kind `layer`: SAVED and
- * OUTPUT of each layer, in recompute units of group_layers layers counted from the first layer of
- * the rule in each virtual stage. The INPUT of the first layer of a unit follows the table (kept,
- * or stored by a later rule or an offload); the INPUTs of the other layers of a unit are always
- * recomputed, by the layer before. Other INPUTs cannot be recomputed. */
-static const rc_flags RC_RULE_CHUNK = 0x01; /* `chunk` is a condition */
-static const rc_flags RC_RULE_MICROBATCH =
-    0x02; /* [first_microbatch, + n_microbatches) is a condition     */
+ *              OUTPUT of each layer, in recompute units of group_layers layers counted from the
+ *              first layer of the rule in each virtual stage
+ *
+ * The INPUT of the first layer of a unit follows the table (kept, or stored by a later rule or an
+ * offload); the INPUTs of the other layers of a unit are always recomputed, by the layer before.
+ * Other INPUTs cannot be recomputed. */
+static const rc_flags RC_RULE_CHUNK = 0x01;      /* `chunk` is a condition */
+static const rc_flags RC_RULE_MICROBATCH = 0x02; /* so are first_microbatch and n_microbatches */
 typedef struct rc_policy_rule {
   rc_head head;
-  const char* kind; /* a declared kind; NULL = every kind              */
-  const char* slot; /* a slot's name; NULL = every slot of `role`      */
+  const char* kind; /* a declared kind; NULL = every kind */
+  const char* slot; /* a slot's name; NULL = every slot of `role` */
   rc_role role;
   uint32_t first_layer;
   uint32_t n_layers; /* 0 = to the last */
@@ -553,7 +557,7 @@ typedef struct rc_policy_rule {
   rc_tier tier;
   rc_codec codec;
   uint32_t group_layers; /* kind `layer` with RECOMPUTE: layers per recompute unit; 0 = 1 */
-  const char* group;     /* communicator group to split over; NULL = not split            */
+  const char* group;     /* communicator group to split over; NULL = not split */
 } rc_policy_rule;
 RC_DEFINE_INIT(rc_policy_rule, RC_TYPE_POLICY_RULE)
 
@@ -564,8 +568,7 @@ static const rc_flags RC_POLICY_MULTI_LATENT_ATTENTION = 0x08;
 static const rc_flags RC_POLICY_MOE_SHARED_EXPERT_OVERLAP = 0x10;
 static const rc_flags RC_POLICY_OVERLAP_MOE_EXPERT_PARALLEL_COMM = 0x20;
 static const rc_flags RC_POLICY_FUSED_ATTENTION = 0x40; /* the host's attention keeps no scores */
-static const rc_flags RC_POLICY_FUSED_NORM =
-    0x80; /* the host's norms are fused into the next linear  */
+static const rc_flags RC_POLICY_FUSED_NORM = 0x80;      /* norms run inside the next linear */
 static const rc_flags RC_POLICY_CPU_OFFLOADING = 0x100; /* layer-level: cpu_offloading_num_layers */
 static const rc_flags RC_POLICY_FINE_GRAINED_OFFLOADING = 0x200; /* module-level: offload_modules */
 static const rc_flags RC_POLICY_GATED_DELTA_NET = 0x400;
@@ -573,12 +576,12 @@ static const rc_flags RC_POLICY_HYPER_CONNECTIONS = 0x800; /* enable_mhc_connect
 static const rc_flags RC_POLICY_FEATURE_EXTRACTION = 0x1000;
 static const rc_flags RC_POLICY_TE_OP_FUSER = 0x2000;
 static const rc_flags RC_POLICY_PAGED_STASH = 0x4000;
-static const rc_flags RC_POLICY_STRICT_MEGATRON =
-    0x8000; /* refuse what Megatron refuses, the relaxed too  */
-static const rc_flags RC_POLICY_MOE_LAYER_RECOMPUTE =
-    0x10000; /* deprecated: selective, with `moe` added   */
-static const rc_flags RC_POLICY_COUNTER_RNG =
-    0x20000; /* the host's dropout and jitter draw from rc_region_rng */
+/* Refuse what Megatron refuses, the relaxed rules too. */
+static const rc_flags RC_POLICY_STRICT_MEGATRON = 0x8000;
+/* Deprecated: selective, with `moe` added. */
+static const rc_flags RC_POLICY_MOE_LAYER_RECOMPUTE = 0x10000;
+/* The host's dropout and jitter draw from rc_region_rng. */
+static const rc_flags RC_POLICY_COUNTER_RNG = 0x20000;
 static const rc_flags RC_POLICY_GATED_DELTA_PRODUCT = 0x40000;
 static const rc_flags RC_POLICY_MOE_ALLTOALL_DISPATCHER = 0x80000;
 static const rc_flags RC_POLICY_MOE_LATENT = 0x100000;
@@ -589,12 +592,15 @@ static const rc_flags RC_POLICY_MOE_LATENT = 0x100000;
  * num_microbatches_with_partial_recompute = N (Megatron:
  * num_microbatches_with_partial_activation_checkpoints): with W = warm-up microbatches of this
  * pp_rank + 1, the most that are ever outstanding on it, the microbatch with index i follows this
- * policy where i % W < N and full recomputation layer by layer (uniform, 1) elsewhere.
- * One-forward-one- backward: i is the microbatch and W = min(pp_size - pp_rank - 1,
- * num_microbatches) + 1. With virtual stages i is the schedule's running number (groups of pp_size
- * microbatches pass chunk after chunk) and W = min(2 (pp_size - pp_rank - 1) + (vpp_size - 1)
- * pp_size, num_microbatches vpp_size) + 1. It needs num_microbatches and pp_size > 1. Explicit
- * rules hold in both sorts of microbatches.
+ * policy where i % W < N and full recomputation layer by layer (uniform, 1) elsewhere:
+ *
+ *   1F1B                 i is the microbatch,
+ *                        W = min(pp_size - pp_rank - 1, num_microbatches) + 1
+ *   with virtual stages  i is the schedule's running number (groups of pp_size microbatches pass
+ *                        chunk after chunk), W = min(2 (pp_size - pp_rank - 1) + (vpp_size - 1)
+ *                        pp_size, num_microbatches vpp_size) + 1
+ *
+ * It needs num_microbatches and pp_size > 1. Explicit rules hold in both sorts of microbatches.
  *
  * Offloading concerns what would be kept: cpu_offloading the INPUT and SAVED slots of the first
  * cpu_offloading_num_layers layers of each virtual stage; fine-grained offloading the INPUT slots
@@ -608,8 +614,7 @@ typedef struct rc_policy_desc {
   const char* const* recompute_modules; /* NULL = core_attn; non-NULL with n = 0 = none */
   uint32_t n_recompute_modules;
   uint32_t recompute_num_layers;
-  uint32_t
-      num_layers; /* of the whole model; required by full, by rules with layers, by pipelines */
+  uint32_t num_layers; /* of the model; required by full, rules with layers and pipelines */
   uint32_t num_layers_in_first_pipeline_stage; /* 0 = even */
   uint32_t num_layers_in_last_pipeline_stage;
   uint32_t pp_size;
@@ -620,8 +625,7 @@ typedef struct rc_policy_desc {
   uint32_t cp_size;
   uint32_t ep_size;
   uint32_t num_microbatches;
-  uint32_t num_microbatches_with_partial_recompute; /* the first N of a window by this policy, the
-                                                       rest full */
+  uint32_t num_microbatches_with_partial_recompute; /* the first N of a window, by this policy */
   uint32_t mtp_num_layers;
   uint32_t mhc_recompute_layer_num;
   uint32_t cpu_offloading_num_layers;
@@ -644,10 +648,10 @@ typedef struct rc_policy_desc {
   uint32_t n_rules;
   uint32_t rule_stride;
   rc_flags flags;
-  const uint32_t* layers_per_virtual_stage; /* any other layout: stage c * pp_size + r is chunk c of
-                                             * rank r; NULL = num_layers spread evenly but for the
-                                             * first and the last rank      */
-  uint32_t n_virtual_stages;                /* pp_size * vpp_size, or 0 */
+  /* Any other layout: stage c * pp_size + r is chunk c of rank r; NULL = num_layers spread evenly
+   * but for the first and the last rank. */
+  const uint32_t* layers_per_virtual_stage;
+  uint32_t n_virtual_stages; /* pp_size * vpp_size, or 0 */
   uint32_t reserved0;
 } rc_policy_desc;
 RC_DEFINE_INIT(rc_policy_desc, RC_TYPE_POLICY_DESC)
@@ -670,8 +674,7 @@ typedef struct rc_decision {
   rc_codec codec;
   uint32_t first_layer; /* of the recompute unit that contains the site */
   uint32_t n_layers;
-  int32_t rule; /* that decided: an index into rules, then the lines that the other settings write;
-                   -1 = none */
+  int32_t rule; /* that decided: index of rules, then of what other settings write; -1 = none */
   char group[48];
 } rc_decision;
 RC_DEFINE_INIT(rc_decision, RC_TYPE_DECISION)
@@ -702,9 +705,9 @@ RC_FN rc_policy_describe(const rc_policy* policy, char* buffer, uint64_t capacit
 RC_FN rc_policy_note(const rc_policy* policy, uint32_t index, rc_note* out) RC_NOEXCEPT;
 RC_VOID_FN rc_policy_release(rc_policy* policy) RC_NOEXCEPT;
 
-/* ---- planning
- * --------------------------------------------------------------------------------------------------
- * * From a model or measured tensors, a parallel layout, a device and a budget to the policy that
+/* ---- planning -------------------------------------------------------------------------------- */
+
+/* From a model or measured tensors, a parallel layout, a device and a budget to the policy that
  * costs least and fits, with a proof. Pure: nothing here needs a context or a device. A request is
  * JSON (PLAN_JSON.md beside this file), as the answers are; errors carry the JSON pointer of the
  * value in rc_error_info.field.
@@ -712,8 +715,8 @@ RC_VOID_FN rc_policy_release(rc_policy* policy) RC_NOEXCEPT;
  * The memory model is an inventory of tensors: Korthikanti et al. (arXiv 2205.05198, equations 1 to
  * 6) for GPT to the byte, and grouped-query, gated, mixture-of-experts and latent-attention layers
  * (arXiv 2405.04434, 2603.07685) by the same rule: what backward reads is counted where it is made.
- * Microbatches in flight: min(m, p - s) for one forward, one backward; 2 (p - s - 1) + (v - 1) p +
- * 1 chunks, interleaved, which for s = 0 is Korthikanti's factor 1 + (p - 1) / (p v). */
+ * Microbatches in flight: min(m, p - s) for one forward, one backward; interleaved,
+ * 2 (p - s - 1) + (v - 1) p + 1 chunks, which for s = 0 is Korthikanti's 1 + (p - 1) / (p v). */
 
 /* Plans every rank. The plan is optimal for its cost model unless the certificate in its report
  * says otherwise (time_limit_seconds). Errors: RC_E_BUDGET where a rank's budget is too small; the
@@ -736,8 +739,7 @@ RC_FN rc_plan_inventory(const char* request, uint64_t length, char* buffer, uint
 RC_FN rc_plan_evaluate(const char* request, uint64_t length, const rc_policy* policy, char* buffer,
                        uint64_t capacity, uint64_t* needed) RC_NOEXCEPT;
 
-/* ---- side state: host state that replay must see as the forward saw it
- * ------------------------------------------ */
+/* ---- side state: host state that replay must see as the forward saw it ----------------------- */
 
 /* RNG trackers, FP8 scales, autocast flags. `capture` runs in begin and makes a token; `swap`
  * installs a token before replay and returns a token of what was there (capture and swap may set
@@ -779,8 +781,8 @@ typedef struct rc_replay_args {
   rc_head head;
   rc_context* context;
   rc_region* region;
-  void* module_data; /* rc_module_ops.user_data   */
-  void* region_data; /* rc_region_desc.user_data  */
+  void* module_data; /* rc_module_ops.user_data */
+  void* region_data; /* rc_region_desc.user_data */
   rc_stream stream;
   const uint32_t* missing;
   uint32_t n_missing;
@@ -819,8 +821,8 @@ RC_DEFINE_INIT(rc_module_ops, RC_TYPE_MODULE_OPS)
  * flattened to R). float32 or bfloat16, statistics float32. Sources of the formulas:
  * kernels/README.md. */
 typedef enum rc_kernel {
-  RC_KERNEL_LAYERNORM =
-      1, /* x[R,C] -> y[R,C], saved mean[R], rstd[R]; params gamma[C], beta[C] or none  */
+  /* x[R,C] -> y[R,C], saved mean[R], rstd[R]; params gamma[C], beta[C] or none */
+  RC_KERNEL_LAYERNORM = 1,
   RC_KERNEL_RMSNORM = 2,      /* x[R,C] -> y[R,C], saved rstd[R]; params gamma[C] */
   RC_KERNEL_GELU = 3,         /* x[R,C] -> y[R,C]; exact, or tanh with RC_KERNEL_TANH */
   RC_KERNEL_SWIGLU = 4,       /* x[R,2C] (gate, up) -> y[R,C] */
@@ -828,8 +830,8 @@ typedef enum rc_kernel {
   RC_KERNEL_SQUARED_RELU = 6, /* x[R,C] -> y[R,C] */
   RC_KERNEL_DROPOUT = 7, /* x[R,C] -> y[R,C], Philox mask of the region's RNG record, zero bytes */
   RC_KERNEL_SOFTMAX = 8, /* x[R,C] -> y[R,C], along C */
-  RC_KERNEL_CORE_ATTN =
-      9, /* q[B,H,S,D], k[B,H,T,D], v[B,H,T,D] -> o[B,H,S,D], saved probs[B,H,S,T]      */
+  /* q[B,H,S,D], k[B,H,T,D], v[B,H,T,D] -> o[B,H,S,D], saved probs[B,H,S,T] */
+  RC_KERNEL_CORE_ATTN = 9,
   RC_KERNEL_FUSED_ATTN = 10, /* the same -> o[B,H,S,D], saved lse[B,H,S] float32; no S x T memory */
   RC_KERNEL_UP_PROJ = 11,    /* x[R,C] -> y[R,N]; params w[N,C], bias[N] or none */
   RC_KERNEL_FORCE32 = 0x7fffffff
@@ -853,9 +855,9 @@ RC_DEFINE_INIT(rc_kernel_desc, RC_TYPE_KERNEL_DESC)
 typedef struct rc_module_desc {
   rc_head head;
   const char* kind; /* a built-in kind or one of the host's; the policy speaks about it */
-  const char* name; /* for reports; NULL = kind                                         */
-  uint32_t layer;   /* global index                                                     */
-  uint32_t n_slots; /* 0 with `kernel`: the kernel brings its own                       */
+  const char* name; /* for reports; NULL = kind */
+  uint32_t layer;   /* global index */
+  uint32_t n_slots; /* 0 with `kernel`: the kernel brings its own */
   const rc_slot_desc* slots;
   uint32_t slot_stride;
   uint32_t n_states;
@@ -873,8 +875,7 @@ RC_FN rc_module_register(rc_context* context, const rc_module_desc* desc,
 /* Live regions keep the module. */
 RC_VOID_FN rc_module_release(rc_module* module) RC_NOEXCEPT;
 
-/* ---- communicator groups
- * --------------------------------------------------------------------------------------- */
+/* ---- communicator groups --------------------------------------------------------------------- */
 
 typedef enum rc_backend {
   RC_BACKEND_HOST = 0,
@@ -915,8 +916,7 @@ RC_VOID_FN rc_comm_release(rc_comm* comm) RC_NOEXCEPT;
 typedef enum rc_phase {
   RC_PHASE_FORWARD = 0,
   RC_PHASE_REPLAY = 1,
-  RC_PHASE_EVALUATION =
-      2, /* in evaluation nothing is kept after `end`, and nothing can be replayed */
+  RC_PHASE_EVALUATION = 2, /* nothing is kept after `end`, and nothing can be replayed */
   RC_PHASE_FORCE32 = 0x7fffffff
 } rc_phase;
 
@@ -934,13 +934,13 @@ RC_DEFINE_INIT(rc_step_desc, RC_TYPE_STEP_DESC)
 typedef struct rc_step_report {
   rc_head head;
   uint64_t regions_begun;
-  uint64_t regions_purged; /* still unreleased at the end, and cancelled by it           */
-  uint64_t replays;        /* regions that were replayed                                 */
-  uint64_t peak_bytes;     /* highest live_bytes of the core in the step                 */
-  uint64_t allocations;    /* calls to the allocator (not blocks of the arena)           */
-  uint64_t arena_bytes;    /* height of the arena this step ran in; 0 = dynamic          */
-  uint64_t arena_bound;    /* max over time of live bytes in that plan: its lower bound  */
-  uint64_t arena_misses;   /* blocks the arena had no place for                          */
+  uint64_t regions_purged; /* still unreleased at the end, and cancelled by it */
+  uint64_t replays;        /* regions that were replayed */
+  uint64_t peak_bytes;     /* highest live_bytes of the core in the step */
+  uint64_t allocations;    /* calls to the allocator (not blocks of the arena) */
+  uint64_t arena_bytes;    /* height of the arena this step ran in; 0 = dynamic */
+  uint64_t arena_bound;    /* max over time of live bytes in that plan: its lower bound */
+  uint64_t arena_misses;   /* blocks the arena had no place for */
 } rc_step_report;
 RC_DEFINE_INIT(rc_step_report, RC_TYPE_STEP_REPORT)
 
@@ -958,16 +958,15 @@ RC_FN rc_step_end(rc_step* step, rc_stream stream, rc_step_report* report) RC_NO
 
 typedef enum rc_region_state {
   RC_REGION_OPEN = 1,
-  RC_REGION_SEALED = 2, /* ended, nothing missing                             */
-  RC_REGION_EMPTY = 3,  /* something that backward needs is missing           */
-  RC_REGION_READY = 4,  /* replayed                                           */
+  RC_REGION_SEALED = 2, /* ended, nothing missing */
+  RC_REGION_EMPTY = 3,  /* something that backward needs is missing */
+  RC_REGION_READY = 4,  /* replayed */
   RC_REGION_CANCELLED = 5,
   RC_REGION_STATE_FORCE32 = 0x7fffffff
 } rc_region_state;
 
 /* begin may return RC_PASS and NULL if nothing at this site is recomputed, stored elsewhere or
- * profiled. Only for hosts that hold kept tensors themselves: such a region cannot hand out memory.
- */
+ * profiled. Only for hosts that hold kept tensors themselves: it cannot hand out memory. */
 static const rc_flags RC_REGION_MAY_PASS = 0x01;
 /* Written by hand, not by a policy: begun inside the replay of its parent it recomputes again, as a
  * nested checkpoint call of an eager framework does, instead of keeping. */
@@ -980,8 +979,7 @@ typedef struct rc_region_desc {
   rc_region* parent; /* the enclosing region, in forward and in replay; NULL = none */
   uint32_t chunk;    /* virtual pipeline chunk */
   uint32_t microbatch;
-  uint32_t
-      occurrence; /* 1-based count of this (module, chunk, microbatch) in the step; 0 = the next */
+  uint32_t occurrence; /* of (module, chunk, microbatch) in the step, from 1; 0 = the next */
   uint32_t reserved0;
   rc_stream stream;
   void* user_data;                         /* handed to every callback of this region */
@@ -1022,8 +1020,7 @@ typedef struct rc_save {
   rc_tensor* tensor;
   const rc_tensor_spec* view;
   rc_region* source;
-  rc_fence* fence; /* content is complete when it is signalled; only with `tensor`; borrowed until
-                      the region ends */
+  rc_fence* fence; /* with `tensor`: its content is complete; borrowed while the region lives */
 } rc_save;
 RC_DEFINE_INIT(rc_save, RC_TYPE_SAVE)
 
@@ -1046,8 +1043,7 @@ RC_FN rc_region_alloc(rc_region* region, uint32_t slot, const rc_tensor_spec* sp
 
 typedef enum rc_output_mode {
   RC_OUTPUT_KEEP = 0, /* the host's memory; the core leaves it alone */
-  RC_OUTPUT_HOST =
-      1, /* the host's memory; the core empties and refills it through the module's callbacks   */
+  RC_OUTPUT_HOST = 1, /* the host's memory, emptied and refilled by the module's callbacks */
   RC_OUTPUT_MODE_FORCE32 = 0x7fffffff
 } rc_output_mode;
 /* Declares an output that lives in the host's memory. `view` says its dtype, shape and (for KEEP)
@@ -1065,8 +1061,7 @@ RC_FN rc_region_end(rc_region* region, rc_stream stream) RC_NOEXCEPT;
  * keep are dropped. Call it always; it does nothing where the policy keeps. Idempotent. Errors:
  * RC_E_STATE while OPEN. */
 RC_FN rc_region_discard(rc_region* region, rc_stream stream) RC_NOEXCEPT;
-/* Optional: starts copy-back and gather early. Idempotent; RC_PASS where there is nothing to fetch.
- */
+/* Optional: starts copy-back and gather early. Idempotent; RC_PASS where nothing is to fetch. */
 RC_FN rc_region_prefetch(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 
 /* Makes every slot of n regions available: fetches inputs, replays first the regions whose
@@ -1133,8 +1128,7 @@ typedef struct rc_region_info {
   uint32_t microbatch;
   uint32_t occurrence;
   uint32_t n_slots;
-  uint64_t
-      held_bytes; /* on the device, by this region, now; shared memory counts for each holder */
+  uint64_t held_bytes;    /* on the device, now; shared memory counts for each holder */
   uint64_t dropped_bytes; /* by policy, not yet refilled */
   uint64_t replays;
   void* user_data;
@@ -1147,8 +1141,8 @@ typedef struct rc_slot_info {
   rc_action action; /* what the policy decided for this slot of this region */
   uint64_t bytes;
   uint32_t present;
-  uint32_t linked;    /* 1 = refers to another region's slot                */
-  uint64_t source_id; /* that region                                        */
+  uint32_t linked;    /* 1 = refers to another region's slot */
+  uint64_t source_id; /* that region */
   char name[48];
 } rc_slot_info;
 RC_DEFINE_INIT(rc_slot_info, RC_TYPE_SLOT_INFO)
@@ -1189,8 +1183,7 @@ typedef struct rc_stats {
   uint64_t arena_bytes;
   uint64_t arena_bound;
   uint64_t arena_misses;
-  uint64_t
-      objects; /* heap objects the core holds for regions: constant once the step loop is warm */
+  uint64_t objects; /* heap objects held for regions: constant once the step loop is warm */
 } rc_stats;
 RC_DEFINE_INIT(rc_stats, RC_TYPE_STATS)
 
@@ -1206,10 +1199,10 @@ RC_FN rc_report(rc_context* context, char* buffer, uint64_t capacity, uint64_t* 
 
 typedef struct rc_prediction {
   rc_head head;
-  uint64_t peak_bytes;    /* highest live_bytes of the step                       */
-  uint64_t replays;       /* regions replayed per step                            */
-  uint64_t dropped_bytes; /* per step                                             */
-  uint64_t arena_bytes;   /* height of the arena it would run in                  */
+  uint64_t peak_bytes;    /* highest live_bytes of the step */
+  uint64_t replays;       /* regions replayed per step */
+  uint64_t dropped_bytes; /* per step */
+  uint64_t arena_bytes;   /* height of the arena it would run in */
 } rc_prediction;
 RC_DEFINE_INIT(rc_prediction, RC_TYPE_PREDICTION)
 
