@@ -99,7 +99,9 @@ class Exhaustive {
 
   template <typename Queue>
   void expand(int64_t cost, const State& state, Queue& queue) {
-    const auto& [status, fresh, next] = state;
+    // No structured binding: a lambda below captures these, which clang 14 refuses.
+    const std::vector<int>& status = std::get<0>(state);
+    const int fresh = std::get<1>(state), next = std::get<2>(state);
     if (next > 0 && status[size_t(next - 1)] >= 2) {
       const size_t l = size_t(next - 1);
       int64_t need = live(status) + layer(l).moments[0];
