@@ -1,6 +1,11 @@
 # tests/test_discard.py: outputs that are freed once read, and made again where they were.
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -195,3 +200,180 @@ def test_a_changed_tensor_in_a_scope_is_still_found_out():
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         w.sum().backward()
     del z
+
+
+READS = {
+    "an operator": "y.sum()",
+    "an operator of torch.ops": "torch.ops.aten.exp(y)",
+    "a list of tensors": "torch.cat([y, y])",
+    "an index": "y[0]",
+    "a view": "y.view(32)",
+    "a detached alias": "y.detach()",
+    "data": "y.data.sum()",
+    "T": "y.T.sum()",
+    "item": "y[0, 0].item()",
+    "numpy": "y.numpy()",
+    "array": "__import__('numpy').asarray(y)",
+    "print": "repr(y)",
+    "in place": "y.add_(1)",
+    "out": "torch.add(torch.ones(4, 8), 1, out=y)",
+    "an address": "y.data_ptr()",
+    "dlpack": "torch.from_dlpack(y)",
+    "what the graph saved": "z.grad_fn._saved_mat1.sum()",
+    "pickle": "__import__('pickle').dumps(y)",
+    "iteration": "list(y)",
+    "a comparison": "bool(y[0, 0] > 0)",
+}
+PROGRAM = """
+    import warnings
+    import torch
+    import rcore.torch as rt
+    warnings.simplefilter("ignore", rt.KeptOutputWarning)
+    norm, linear = torch.nn.LayerNorm(8), torch.nn.Linear(8, 8)
+    x = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(norm)
+    y = discarded(x)
+    want = norm(x).detach()
+    {before}
+    z = linear(y)
+    print("freed", discarded.discard(z))
+    try:
+        {read}
+    except rt.Error as error:
+        assert "reads an output that was discarded" in str(error), error
+        print("refused")
+    z.sum().backward()
+    assert torch.equal(y.detach(), want)
+    print("done")
+"""
+
+
+def run_program(before: str, read: str) -> str:
+    """In a process of its own: what goes wrong here is a crash."""
+    code = textwrap.dedent(PROGRAM).format(before=before, read=read)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, f"{ran.returncode}: {ran.stderr}"
+    return ran.stdout
+
+
+def test_no_read_of_an_empty_output_gets_through():
+    reads = "\n        ".join(
+        f"try:\n            {read}\n            raise SystemExit({name!r})\n        except rt.Error as e:\n"
+        "            assert 'reads an output that was discarded' in str(e), e" for name, read in READS.items())
+    assert run_program("", f"for _ in [0]:\n        {reads}".replace("\n        ", "\n            ")) == "freed 128\ndone\n"
+
+
+VIEWS = {
+    "a part": ("v = y[1:]", "assert torch.equal(v, want[1:])"),
+    "a detached alias": ("v = y.detach()", "assert v.sum().item() == want.sum().item()"),
+    "an element": ("v = y[0, 0]", "assert v.item() == want[0, 0].item()"),
+    "numpy": ("v = y.detach().numpy()", "assert v[0, 0] == want[0, 0].item()"),
+    "dlpack": ("v = torch.from_dlpack(y.detach())", "assert torch.equal(v, want)"),
+    "a storage of its own": ("v = torch.empty(0).set_(y.untyped_storage(), 0, (4, 8))", "assert torch.equal(v, want)"),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_an_output_of_which_the_program_has_a_view_keeps_its_bytes(name):
+    assert run_program(*VIEWS[name]) == "freed 0\ndone\n"
+
+
+def test_a_view_that_the_graph_holds_too_is_refused_like_the_output():
+    x = torch.randn(2, 4, 8, requires_grad=True)
+    norm, linear = nn.LayerNorm(8), nn.Linear(8, 8)
+    leaves = [x, *norm.parameters(), *linear.parameters()]
+    want = grads(lambda: linear(norm(x).view(8, 8)), *leaves)
+    discarded = rt.discard_output(norm)
+
+    def run():
+        view = discarded(x).view(8, 8)
+        z = linear(view)
+        assert discarded.discard(z) == 256
+        with pytest.raises(rt.Error, match="reads an output that was discarded"):
+            view.sum()
+        return z
+
+    assert same(want, grads(run, *leaves))
+
+
+def test_views_that_only_the_graph_holds_are_no_obstacle():
+    x = torch.randn(2, 4, 8, requires_grad=True)
+    norm, first, second = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8, bias=False)
+    leaves = [x, *norm.parameters(), *first.parameters(), *second.parameters()]
+
+    def read(y):
+        return (first(y) + second(y)).sin() * y + (y.transpose(1, 2) @ y).sum()
+
+    want = grads(lambda: read(norm(x)), *leaves)
+    discarded = rt.discard_output(norm)
+
+    def run():
+        z = read(discarded(x))
+        assert discarded.discard(z) == 256
+        return z
+
+    assert same(want, grads(run, *leaves))
+
+
+def test_a_reader_outside_of_the_named_graphs_keeps_the_bytes():
+    x = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(torch.exp)
+    y = discarded(x)
+    z, other = y.sin(), y.cos()
+    with pytest.warns(rt.KeptOutputWarning, match="frees nothing"):
+        assert discarded.discard(z) == 0
+    assert discarded.kept_bytes == 128 and discarded.freed_bytes == 0 and len(discarded.reasons) == 1
+    other.sum().backward()
+    assert torch.equal(x.grad, -torch.sin(torch.exp(x)) * torch.exp(x))
+
+
+def test_a_backward_that_reaches_a_reader_by_another_way_fills_the_output_first():
+    x = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(torch.exp)
+    y = discarded(x)
+    aside = y.cos()
+    z = y.sin() + aside
+    assert discarded.discard(z) == 128
+    aside.sum().backward()
+    assert torch.equal(x.grad, -torch.sin(torch.exp(x)) * torch.exp(x))
+
+
+def test_an_output_changed_in_place_is_not_filled_with_what_it_was():
+    x = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(lambda v: v * 2)
+    y = discarded(x)
+    y.add_(1)
+    z = y.sin()
+    with pytest.warns(rt.KeptOutputWarning, match="changed in place"):
+        assert discarded.discard(z) == 0
+    z.sum().backward()
+    assert torch.equal(x.grad, torch.cos(x * 2 + 1) * 2)
+
+
+def test_two_outputs_in_one_storage_go_and_come_together():
+    x = torch.randn(4, 8, requires_grad=True)
+    want = grads(lambda: (lambda a, b: a.sin() * b.cos())(*(x * 2).chunk(2)), x)
+    discarded = rt.discard_output(lambda v: tuple((v * 2).chunk(2)))
+
+    def run():
+        a, b = discarded(x)
+        z = a.sin() * b.cos()
+        assert discarded.discard(z) == 128
+        for t in (a, b):
+            with pytest.raises(rt.Error, match="reads an output that was discarded"):
+                t.sum()
+        return z
+
+    assert same(want, grads(run, x))
+
+
+def test_nothing_of_a_discarded_output_outlives_its_backward():
+    x = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(torch.exp)
+    y = discarded(x)
+    z = y.sin()
+    assert discarded.discard(z) == 128
+    storage, tensor = y.untyped_storage()._weak_ref(), weakref.ref(y)
+    z.sum().backward()
+    del y
+    assert tensor() is None and torch.UntypedStorage._expired(storage)

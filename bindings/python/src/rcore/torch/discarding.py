@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import weakref
+import warnings
 from typing import Any, Callable, Iterator
 
 import torch
@@ -12,7 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
+from rcore.torch.emptied import Emptied
 from rcore.torch.engine import Flag, discard_module
+from rcore.torch.errors import KeptOutputWarning
 
 __all__ = ["DiscardedOutput", "discard_output", "discards"]
 
@@ -32,35 +34,21 @@ def discards() -> Iterator[None]:
         yield
 
 
-#: What looks at a tensor without looking at its memory.
-_HARMLESS = frozenset(("__get__", "__hash__", "dim", "element_size", "is_floating_point", "numel", "register_hook", "size",
-                       "storage_offset", "stride", "untyped_storage"))
-
-
-class _Read:
-    """What a discarded tensor is while its memory is gone."""
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", str(func))
-        if name in _HARMLESS:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        raise Error(f"rcore.torch: {name}() reads an output that was discarded; it is there again in backward only. Read it "
-                    "before discard(), or clone it", "RC_E_STATE")
-
-
-class Discarded(_Read, torch.Tensor):
-    """A tensor whose storage holds 0 bytes until its readers' backward. Every use of it is an error."""
-
-
 class DiscardedOutput:
-    """A function whose outputs are discarded; what ``discard_output`` returns."""
+    """A function whose outputs are discarded; what ``discard_output`` returns.
+
+    Attributes:
+        freed_bytes: what ``discard`` has freed so far.
+        kept_bytes: what it could not free.
+        reasons: why not, each once.
+    """
 
     def __init__(self, function: Callable[..., Any], consumer: torch.nn.Module | None = None) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._pending: list[_Pending] = []
+        self._pending: list[Emptied] = []
+        self.freed_bytes = self.kept_bytes = 0
+        self.reasons: list[str] = []
         if consumer is not None:
             consumer.register_forward_hook(self._consumed)
 
@@ -78,7 +66,7 @@ class DiscardedOutput:
             _core.collect(outer)
         if outer is not None:
             outer.extend(regions)
-        self._pending.append(_Pending(regions[-1], args, kwargs, result))
+        self._pending.append(Emptied(regions[-1], args, kwargs, result))
         return result
 
     def _consumed(self, module: torch.nn.Module, arguments: Any, result: Any) -> None:
@@ -88,9 +76,12 @@ class DiscardedOutput:
     def discard(self, *readers: torch.Tensor) -> int:
         """Frees the outputs of the calls so far; their memory is filled again when a gradient of a reader arrives.
 
+        An output is freed only where all that holds its memory is known: the tensor itself, and what the graph between
+        it and the readers has saved. One that the program still has a view of, that was changed in place, or that a
+        graph outside of the readers' saved, keeps its bytes; ``reasons`` says why, and a warning does once.
+
         Args:
-            *readers: tensors that were computed from the outputs, such that the backward of everything that read them
-                comes after a gradient of one of these. No view of the outputs may be read by the program afterwards.
+            *readers: tensors that were computed from the outputs, and whose graphs hold all that has read them.
 
         Returns:
             The bytes that were freed.
@@ -99,7 +90,13 @@ class DiscardedOutput:
             raise Error("rcore.torch: discard() needs a tensor that was computed from the outputs, or a consumer, or a "
                         "discards() scope", "RC_E_ARGUMENT", "readers")
         pending, self._pending = self._pending, []
-        freed = sum(p.empty() for p in pending)
+        freed = 0
+        for p in pending:
+            freed += p.empty(readers)
+            self.kept_bytes += p.kept_bytes
+            for reason in p.reasons:
+                self._note(reason)
+        self.freed_bytes += freed
 
         def refill(gradient: torch.Tensor) -> None:
             for p in pending:
@@ -109,59 +106,12 @@ class DiscardedOutput:
             reader.register_hook(refill)
         return freed
 
-
-_emptied: "weakref.WeakValueDictionary[int, _Pending]" = weakref.WeakValueDictionary()
-
-
-class _Pending:
-    """One call's outputs: their memory, and the region that makes it again."""
-
-    def __init__(self, region: Any, args: Any, kwargs: Any, result: Any) -> None:
-        self._region = region
-        inputs = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        # An input that is itself discarded is filled first.
-        self._before = [p for p in (_emptied.get(i) for i in inputs) if p is not None]
-        outputs = result if isinstance(result, tuple) else (result,)
-        self._outputs: list[tuple[int, torch.Tensor, torch.UntypedStorage, int]] = []
-        seen = set(inputs)
-        for index, t in enumerate(outputs):
-            if isinstance(t, torch.Tensor) and t.untyped_storage()._cdata not in seen:
-                storage = t.untyped_storage()
-                seen.add(storage._cdata)
-                self._outputs.append((index, t, storage, storage.nbytes()))
-        for _, _, storage, _ in self._outputs:
-            _emptied[storage._cdata] = self
-
-    def empty(self) -> int:
-        freed = 0
-        kept = []
-        for index, t, storage, nbytes in self._outputs:
-            kept.append((index, weakref.ref(t), t.dtype, t.size(), t.stride(), t.storage_offset(), t.__class__, storage, nbytes))
-            if storage.nbytes() > 0:
-                storage.resize_(0)
-                freed += nbytes
-            if type(t) is torch.Tensor:
-                t.__class__ = Discarded
-        self._outputs = []
-        self._kept = kept
-        return freed
-
-    def refill(self) -> None:
-        for p in self._before:
-            p.refill()
-        if all(storage.nbytes() > 0 for *_, storage, _ in self._kept):
+    def _note(self, reason: str) -> None:
+        if reason in self.reasons:
             return
-        for index, ref, dtype, size, stride, offset, kind, storage, nbytes in self._kept:
-            if storage.nbytes() > 0:
-                continue
-            value = self._region.output(index)
-            storage.resize_(nbytes)
-            # Through an alias of its own, so that the version which readers have noted stays.
-            with torch.no_grad():
-                torch.empty(0, dtype=dtype, device=value.device).set_(storage, offset, size, stride).copy_(value)
-            t = ref()
-            if t is not None and isinstance(t, Discarded):
-                t.__class__ = kind
+        self.reasons.append(reason)
+        warnings.warn(f"rcore.torch: discard() of {getattr(self._function, '__name__', type(self._function).__name__)} frees "
+                      f"nothing: {reason}", KeptOutputWarning, stacklevel=4)
 
 
 def discard_output(function: Callable[..., Any], consumer: torch.nn.Module | None = None) -> DiscardedOutput:
@@ -179,7 +129,8 @@ def discard_output(function: Callable[..., Any], consumer: torch.nn.Module | Non
         y = norm(x); z = self.linear(y)
         norm.discard(z)                    # by a tensor computed from it, as Megatron names its hook tensor
 
-    In the last two the storage of ``y`` is emptied at once, and every use of ``y`` before backward is an error.
+    In the last two the storage of ``y`` is emptied at once, and every use of ``y`` before backward is an error. Where the
+    program has a view of ``y`` by then, ``y`` keeps its bytes.
     An output that is a view of an input is left alone.
 
     Args:

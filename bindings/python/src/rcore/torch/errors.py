@@ -6,7 +6,7 @@ import torch.utils.checkpoint as _torch_checkpoint
 
 from rcore.errors import Error
 
-__all__ = ["CheckpointError", "Error", "StopReplay", "UnusedRuleWarning"]
+__all__ = ["CheckpointError", "Error", "KeptOutputWarning", "StopReplay", "UnusedRuleWarning"]
 
 
 class CheckpointError(Error, _torch_checkpoint.CheckpointError):
@@ -15,6 +15,10 @@ class CheckpointError(Error, _torch_checkpoint.CheckpointError):
 
 class UnusedRuleWarning(UserWarning):
     """A rule of a policy matched no module of the model."""
+
+
+class KeptOutputWarning(UserWarning):
+    """An output that was to be discarded keeps its bytes."""
 
 
 class StopReplay(BaseException):
