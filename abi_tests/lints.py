@@ -1,5 +1,7 @@
 # abi_tests/lints.py: contract rules that no compiler checks: comments on every function, noexcept, a silent library.
-"""lints.py header ROOT           every function documented, noexcept; no nonnull; at least half of the text is contract
+"""lints.py header ROOT           every function documented, noexcept; no nonnull; at least half of each public header is comment;
+                               rcore.hpp shows the program that is tested
+lints.py header_sees_breaks ROOT   shows that each rule for headers sees a header that breaks it
 lints.py sources ROOT          nothing in src/ and kernels/ prints, exits, throws or reads the environment
 lints.py snippets ROOT CC CXX INCLUDE...   the C and C++ programs in README.md and examples compile"""
 import os
@@ -27,6 +29,34 @@ def comment_share(text):
     return solid(" ".join(COMMENT.findall(text))) / solid(text)
 
 
+def line_share(text):
+    """Share of the lines with nothing but a comment in all lines that are not blank."""
+    lines = [line.strip() for line in COMMENT.sub(lambda m: re.sub(r"[^\n]+", "\x01", m.group(0)), text).splitlines()]
+    return lines.count("\x01") / len([line for line in lines if line])
+
+
+# (header, how its comments are measured, floor). rcore.h has a comment beside most fields, which only characters show.
+SHARES = (("rcore.h", comment_share, 0.5), ("rcore.hpp", comment_share, 0.5), ("rcore.hpp", line_share, 0.5))
+
+
+def thin_comments(name, text):
+    found = []
+    for header, measure, floor in SHARES:
+        if header == name and measure(text) < floor:
+            found.append("%s: %s is %.3f, less than %.2f" % (name, measure.__name__, measure(text), floor))
+    return found
+
+
+def quoted_example(header, test):
+    """The text between `rcore.hpp begin` and `rcore.hpp end` in the test stands in rcore.hpp as a comment."""
+    piece = re.search(r"^( *)// rcore\.hpp begin\n(.*?)^ *// rcore\.hpp end$", test, re.S | re.M)
+    if not piece:
+        return ["example_test.cc has nothing between rcore.hpp begin and rcore.hpp end"]
+    lines = [line[len(piece.group(1)):] for line in piece.group(2).splitlines()]
+    shown = "\n".join(("//     " + line).rstrip() if line else "//" for line in lines)
+    return [] if "\n" + shown + "\n" in header else ["rcore.hpp shows another program than example_test.cc, which has\n" + shown]
+
+
 def undocumented(text):
     """Functions without a comment above; one comment may serve a block of declarations without a blank line."""
     missing, covered = [], False
@@ -41,11 +71,10 @@ def undocumented(text):
     return missing
 
 
-def lint_header(root):
-    wrong = []
-    text = read(os.path.join(root, "include/rcore/rcore.h"))
+def header_breaks(text, wrapper, test):
+    """What is wrong with rcore.h, with rcore.hpp, and with example_test.cc beside it."""
     code = COMMENT.sub("", text)
-    wrong += ["rcore.h: %s has no comment" % name for name in undocumented(text)]
+    wrong = ["rcore.h: %s has no comment" % name for name in undocumented(text)]
     for declaration in re.findall(r"^(?:RC_FN|RC_VOID_FN|RC_EXPORT)\b[^;{]*;", code, re.M):
         if not declaration.rstrip(";").rstrip().endswith("RC_NOEXCEPT"):
             wrong.append("rcore.h: not noexcept: " + " ".join(declaration.split()))
@@ -53,11 +82,41 @@ def lint_header(root):
         wrong.append("rcore.h: nonnull lets the compiler delete the library's own NULL checks")
     if re.findall(r"#\s*include\s*([<\"].*)", code) != ["<stddef.h>", "<stdint.h>"]:
         wrong.append("rcore.h includes more than stddef.h and stdint.h")
-    for name in ("rcore.h", "rcore.hpp"):
-        share, floor = comment_share(read(os.path.join(root, "include/rcore", name))), 0.5 if name == "rcore.h" else 0.25
-        print("%s: %.0f %% of the text is contract" % (name, 100 * share))
-        if share < floor:
-            wrong.append("%s: less than %.0f %%" % (name, 100 * floor))
+    wrong += thin_comments("rcore.h", text) + thin_comments("rcore.hpp", wrapper)
+    return wrong + quoted_example(wrapper, test)
+
+
+def public_headers(root):
+    return [read(os.path.join(root, path)) for path in
+            ("include/rcore/rcore.h", "include/rcore/rcore.hpp", "abi_tests/wrapper/example_test.cc")]
+
+
+def lint_header(root):
+    text, wrapper, test = public_headers(root)
+    for name, measure, _ in SHARES:
+        print("%s: %s %.2f" % (name, measure.__name__, measure({"rcore.h": text, "rcore.hpp": wrapper}[name])))
+    return header_breaks(text, wrapper, test)
+
+
+def lint_header_sees_breaks(root):
+    """Each row: a header as it must not be, and a word of the complaint."""
+    text, wrapper, test = public_headers(root)
+    fields = "struct padding {\n" + "  unsigned undocumented_field;\n" * 2000 + "};\n"
+    short = "int f(); // a remark beside the code: enough characters to be half of the text, and no line of its own\n" * 2000
+    rows = (
+        ("rcore.h: comment_share", text + fields, wrapper, test),
+        ("rcore.hpp: comment_share", text, wrapper + fields, test),
+        ("rcore.hpp: line_share", text, wrapper + short, test),
+        ("rc_bare has no comment", text + "\nRC_FN rc_bare(void) RC_NOEXCEPT;\n", wrapper, test),
+        ("not noexcept", text + "\n/* May throw. */\nRC_FN rc_loose(void);\n", wrapper, test),
+        ("nonnull", text + "\n__attribute__((nonnull))\n", wrapper, test),
+        ("includes more", "#include <stdio.h>\n" + text, wrapper, test),
+        ("another program", text, wrapper.replace("region.discard();", "region.end();"), test),
+        ("another program", text, wrapper, test.replace("  region.release();\n", "")),
+        ("has nothing between", text, wrapper, test.replace("// rcore.hpp end", "")))
+    wrong = ["not seen: " + word for word, *mutant in rows
+             if not any(word in found for found in header_breaks(*mutant)) or mutant == [text, wrapper, test]]
+    print("%d breaks tried" % len(rows))
     return wrong
 
 
@@ -108,7 +167,7 @@ def lint_snippets(root, cc, cxx, *includes):
 
 
 def main(argv):
-    wrong = {"header": lint_header, "sources": lint_sources, "snippets": lint_snippets}[argv[1]](*argv[2:])
+    wrong = {"header": lint_header, "header_sees_breaks": lint_header_sees_breaks, "sources": lint_sources, "snippets": lint_snippets}[argv[1]](*argv[2:])
     print("\n".join(wrong))
     return 1 if wrong else 0
 

@@ -17,7 +17,11 @@ for file in "$lib/librcore.so" "$lib/librcore.a" "$lib/pkgconfig/rcore.pc" "$lib
   [ -e "$file" ] || fail "$file is not installed"
 done
 find "$root" -name CHANGELOG.md | grep -q . || fail "the documents beside the header are not installed"
-find "$root/include" -type f | grep -v -E '/rcore/rcore\.(h|hpp)$' && fail "more headers than the two public ones"
+find "$root/include" -type f | grep -v -E '/rcore/(rcore\.(h|hpp)|detail/[a-z_]+\.hpp)$' &&
+  fail "more headers than the two public ones and what rcore.hpp includes"
+grep -o -E 'detail/[a-z_]+\.hpp' "$root/include/rcore/rcore.hpp" | sort -u >"$room/included"
+(cd "$root/include/rcore" && ls detail/*.hpp) | sort | cmp - "$room/included" ||
+  fail "rcore/detail has other files than rcore.hpp includes"
 grep -r -i -l -E 'nlohmann|dlpack::|rcore_dlpack|tvm_ffi' "$root/include" "$lib/cmake" "$lib/pkgconfig" &&
   fail "a private dependency shows in what is installed"
 grep -r -l "$build" "$root/include" "$lib/cmake" "$lib/pkgconfig" && fail "a path of the build tree is installed"

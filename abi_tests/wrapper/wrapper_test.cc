@@ -232,6 +232,26 @@ TEST_F(Wrapper, OwnedTensorsAreReleasedOnce) {
   EXPECT_EQ(1, released);
 }
 
+TEST_F(Wrapper, AnEmptyRegionTakesNothingAndAsksForNothing) {
+  int released = 0;
+  rcore::tensor t = rcore::tensor::wrap(rcore::spec(x_, kShape, 1), [&] { ++released; });
+  rcore::region_ref none;
+  EXPECT_EQ(RC_PASS, none.save(0, std::move(t)));
+  ASSERT_TRUE(t) << "still the caller's";
+  EXPECT_EQ(0, released);
+  t.reset();
+  EXPECT_EQ(1, released);
+  EXPECT_EQ(nullptr, none.alloc(0, rcore::spec(nullptr, kShape, 1)).data);
+  EXPECT_EQ(nullptr, none.view(0).data);
+  EXPECT_FALSE(none.take(0));
+  EXPECT_TRUE(none.wants(0));
+  EXPECT_TRUE(none.missing().empty());
+  EXPECT_EQ(0u, none.query().id);
+  rc_rng record;
+  EXPECT_FALSE(none.rng_record(0, &record));
+  EXPECT_FALSE(rcore::region().share());
+}
+
 TEST_F(Wrapper, HooksAreOwnedByTheContext) {
   int blocks = 0, events = 0;
   auto token = std::make_shared<int>(0);
