@@ -1,6 +1,6 @@
 # abi_tests/lints.py: contract rules that no compiler checks: comments on every function, noexcept, a silent library.
 """lints.py header ROOT           every function documented, noexcept; no nonnull; at least half of each public header is comment;
-                               rcore.hpp shows the program that is tested
+                               rcore.hpp names every function and shows the program that is tested
 lints.py header_sees_breaks ROOT   shows that each rule for headers sees a header that breaks it
 lints.py sources ROOT          nothing in src/ and kernels/ prints, exits, throws or reads the environment
 lints.py snippets ROOT CC CXX INCLUDE...   the C and C++ programs in README.md and examples compile"""
@@ -82,6 +82,9 @@ def header_breaks(text, wrapper, test):
         wrong.append("rcore.h: nonnull lets the compiler delete the library's own NULL checks")
     if re.findall(r"#\s*include\s*([<\"].*)", code) != ["<stddef.h>", "<stdint.h>"]:
         wrong.append("rcore.h includes more than stddef.h and stdint.h")
+    functions = re.findall(r"^(?:RC_FN|RC_VOID_FN|RC_EXPORT)\b[^;(]*?\b(rc_\w+)\(", code, re.M)
+    wrong += ["rcore.hpp: no word of %s: wrap it, or say what takes its place" % name for name in functions
+              if not re.search(r"\b%s\b" % name, wrapper)]
     wrong += thin_comments("rcore.h", text) + thin_comments("rcore.hpp", wrapper)
     return wrong + quoted_example(wrapper, test)
 
@@ -110,6 +113,7 @@ def lint_header_sees_breaks(root):
         ("rc_bare has no comment", text + "\nRC_FN rc_bare(void) RC_NOEXCEPT;\n", wrapper, test),
         ("not noexcept", text + "\n/* May throw. */\nRC_FN rc_loose(void);\n", wrapper, test),
         ("nonnull", text + "\n__attribute__((nonnull))\n", wrapper, test),
+        ("no word of rc_new", text + "\n/* Documented. */\nRC_FN rc_new(void) RC_NOEXCEPT;\n", wrapper, test),
         ("includes more", "#include <stdio.h>\n" + text, wrapper, test),
         ("another program", text, wrapper.replace("region.discard();", "region.end();"), test),
         ("another program", text, wrapper, test.replace("  region.release();\n", "")),

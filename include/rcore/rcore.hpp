@@ -56,7 +56,7 @@
 //              still the caller's. std::bad_alloc comes from the functions that build strings or
 //              vectors, or take lambdas.
 //   callbacks  Lambdas may throw, unless their comment says otherwise: the exception ends at the
-//              boundary, its text becomes the message of the enclosing rc_* call, and that call
+//              boundary, its text becomes the message of the enclosing call (rc_error_raise), which
 //              fails with RC_E_HOST (an rcore::error: with its own code; std::bad_alloc: with
 //              RC_E_MEMORY). A lambda may be called after the object it was given to is gone (a
 //              live region keeps its module), and is destroyed on any thread: capture by value what
@@ -99,7 +99,7 @@ namespace rcore {
 //     }
 class error : public std::runtime_error {
  public:
-  // what() becomes "call: field message", or the code's name where the record has no text.
+  // what() becomes "call: field message", or rc_status_name of the code where there is no text.
   explicit error(const rc_error_info& info);
   // What went wrong, for a program: RC_E_MEMORY may be worth another try, RC_E_DEVICE never is.
   rc_status code() const noexcept { return info_.code; }
@@ -215,8 +215,9 @@ inline std::string evaluate(const std::string& request, const policy& of);
 // on success they belong to the library, which destroys them after its last call, with or after the
 // context. They are called from any thread, also two at once, and with no library lock held.
 
-// The host's memory instead of the library's own. Blocks are never parked then (the pages are not
-// the library's to move), so an output may be refilled at another address than before.
+// The host's memory instead of the library's own; both lambdas must be set. Blocks are never parked
+// then (the pages are not the library's to move), so an output may be refilled at another address
+// than before.
 struct allocator {
   // `bytes` at `alignment`, usable in the order of request.stream. Where there is no memory, return
   // NULL or throw std::bad_alloc: the rc_* call fails with RC_E_MEMORY. Any other exception fails
@@ -316,8 +317,9 @@ class fence : public detail::handle<rc_fence, rc_fence_release> {
 
 // ---- modules ------------------------------------------------------------------------------------
 
-// How a host makes a module's missing slots again. Inside, region_ref(args.region) has the calls;
-// replay() of that same region fails with RC_E_STATE, and cancel() takes effect afterwards.
+// How a host makes a module's missing slots again; only replay must be set. In a callback
+// region_ref(args.region) has the calls; replay() of that same region throws RC_E_STATE there, and
+// cancel() takes effect afterwards.
 struct replay_ops {
   // Regenerates the slots in args.missing and no others, through alloc() and view() or into the
   // host's own storage. Nested regions take args.region as their parent. What it throws leaves the
@@ -343,8 +345,8 @@ class side_state {
   static side_state of(std::function<Token()> capture, std::function<Token(const Token&)> exchange);
   // The C table, for rc_module_desc.states; valid while this object lives.
   const rc_side_state* table() const noexcept;
-  // Call it once rc_module_register has taken table(): the library destroys the state from then on.
-  // submodule::add does so by itself.
+  // For after a rc_module_register of your own has taken table(): the library destroys the state
+  // from then on. submodule::add sees to it by itself.
   void disown() noexcept;
 
  private:
@@ -437,8 +439,9 @@ class region_ref {
   // in replay, add_slot, forward and end for one that is OPEN, discard for one that is not; each
   // throws RC_E_STATE elsewhere, and RC_E_MEMORY or RC_E_BUDGET where a copy or block has no room.
 
-  // rc_region_save, all items or none. Tensors in items are consumed if it returns RC_OK. `views`
-  // receives, item by item, views of what was saved: a compiled host lets its forward read these.
+  // rc_region_save, all items or none. Tensors in items are consumed if it returns RC_OK: detach()
+  // their owners then. `views` receives, item by item, views of what was saved, for a compiled host
+  // to let its forward read.
   rc_status save(const std::vector<rc_save>& items, rc_stream stream = nullptr,
                  std::vector<rc_tensor_spec>* views = nullptr);
   // Borrowed memory: copied in stream order, or shared without a copy where it is another slot's.
@@ -482,7 +485,8 @@ class region_ref {
   // Throws RC_E_STATE where the slot is missing (replay first) or was never filled.
   rc_tensor_spec view(std::uint32_t slot, rc_stream s = nullptr) const;
   // rc_region_tensor: the same as a tensor, for another framework. Its memory outlives the region;
-  // the slot counts as kept from then on. Throws as view() does.
+  // the slot counts as kept from then on. Throws as view() does, and RC_E_UNSUPPORTED where the
+  // slot lies in the host's own memory.
   tensor take(std::uint32_t slot, rc_stream s = nullptr);
   // rc_region_restore: a copy into the host's buffer, of the slot's dtype and shape.
   rc_status restore(std::uint32_t slot, const rc_tensor_spec& destination, rc_stream s = nullptr);
@@ -554,8 +558,9 @@ class region : public region_ref {
   rc_region* detach() noexcept;
   // Before a destructor may run: memory of the region is free in the order of this stream.
   void release_on(rc_stream stream) noexcept;
-  // rc_region_release, now and in the order of `stream`; empty afterwards. The last count ends the
-  // region in any state; one that others link to lives on until these are gone.
+  // rc_region_release, now and in the order of `stream` (release_on is for the destructor); empty
+  // afterwards. The last count ends the region in any state; one that others link to lives on until
+  // these are gone.
   void release(rc_stream stream = nullptr) noexcept;
 
  private:
