@@ -11,7 +11,7 @@
 
 namespace rcpy {
 
-PyTypeObject *scope_type, *output_type, *kept_type;
+PyTypeObject *scope_type, *output_type;
 
 namespace {
 
@@ -43,12 +43,6 @@ struct Output {
   int64_t offset;                // in elements from the output's first
 };
 
-// Any other saved tensor: an alias without the graph, and the version it had.
-struct Kept {
-  PyObject_HEAD PyObject* tensor;
-  int64_t version;
-};
-
 thread_local Scope* current = nullptr;
 
 template <class T>
@@ -76,20 +70,6 @@ const char* address(const DLTensor& t) {
 bool same_kind(const Discardable& d, const DLTensor& t) {
   return d.device.device_type == t.device.device_type && d.device.device_id == t.device.device_id &&
          d.dtype.code == t.dtype.code && d.dtype.bits == t.dtype.bits;
-}
-
-PyObject* keep(PyObject* tensor) {
-  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
-  if (!leaf) return nullptr;
-  if (leaf.get() == Py_True) return Py_NewRef(tensor);
-  const Ref version(PyObject_GetAttr(tensor, names.version));
-  Ref alias(PyObject_CallMethod(tensor, "detach", nullptr));
-  if (!version || !alias) return nullptr;
-  Kept* kept = PyObject_New(Kept, kept_type);
-  if (!kept) return nullptr;
-  kept->tensor = alias.release();
-  kept->version = PyLong_AsLongLong(version.get());
-  return object(kept);
 }
 
 PyObject* pack(PyObject* self, PyObject* tensor) {
@@ -136,19 +116,7 @@ PyObject* view_of(PyObject* value, const Output* output) {
 }
 
 PyObject* unpack_scoped(PyObject*, PyObject* packed) {
-  if (Py_IS_TYPE(packed, kept_type)) {
-    const Kept* kept = reinterpret_cast<Kept*>(packed);
-    const Ref version(PyObject_GetAttr(kept->tensor, names.version));
-    if (!version) return nullptr;
-    const int64_t now = PyLong_AsLongLong(version.get());
-    if (now == kept->version) return Py_NewRef(kept->tensor);
-    return PyErr_Format(
-        PyExc_RuntimeError,
-        "one of the variables needed for gradient computation has been modified by an "
-        "inplace operation: it is at version %lld; expected version %lld instead",
-        static_cast<long long>(now), static_cast<long long>(kept->version));
-  }
-  if (!Py_IS_TYPE(packed, output_type)) return Py_NewRef(packed);
+  if (!Py_IS_TYPE(packed, output_type)) return unpack_kept(packed);
   const Ref alive = Ref::borrow(packed);
   const Output* output = reinterpret_cast<Output*>(packed);
   const Ref value = replayed_output(output->frame, output->output);
@@ -160,15 +128,10 @@ void output_free(PyObject* self) {
   Output* output = reinterpret_cast<Output*>(self);
   Frame* frame = output->frame;
   if (--frame->b.awaited == 0)
-    for (Run* run = frame->b.runs; run; run = run->b.next) Py_CLEAR(run->b.outputs);
+    for (Run* run = frame->b.runs; run; run = run->b.next) run_drop_outputs(run);
   delete output->layout;
   free_object(output);
   Py_DECREF(object(frame));
-}
-
-void kept_free(PyObject* self) {
-  Py_DECREF(reinterpret_cast<Kept*>(self)->tensor);
-  free_object(reinterpret_cast<Kept*>(self));
 }
 
 void let_go(Scope* scope) {
@@ -248,11 +211,9 @@ PyType_Slot scope_slots[] = {
     {Py_tp_doc, const_cast<char*>("Where discardable outputs are read for the last time.")},
     {0, nullptr}};
 PyType_Slot output_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(output_free)}, {0, nullptr}};
-PyType_Slot kept_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(kept_free)}, {0, nullptr}};
 constexpr unsigned kTypeFlags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
 PyType_Spec scope_spec = {"rcore._core.Scope", sizeof(Scope), 0, kTypeFlags, scope_slots};
 PyType_Spec output_spec = {"rcore._core.Output", sizeof(Output), 0, kTypeFlags, output_slots};
-PyType_Spec kept_spec = {"rcore._core.Kept", sizeof(Kept), 0, kTypeFlags, kept_slots};
 PyObject* is_open(PyObject*, PyObject*) {
   return PyBool_FromLong(current != nullptr);
 }
@@ -293,8 +254,7 @@ bool make_scope_types(PyObject* module) {
   };
   scope_type = type(&scope_spec);
   output_type = type(&output_spec);
-  kept_type = type(&kept_spec);
-  return scope_type && output_type && kept_type && PyModule_AddFunctions(module, functions) == 0;
+  return scope_type && output_type && PyModule_AddFunctions(module, functions) == 0;
 }
 
 }  // namespace rcpy

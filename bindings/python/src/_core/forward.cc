@@ -120,6 +120,12 @@ void count_input(FrameBody& b, PyObject* value) {
     b.counted.push_back(static_cast<const char*>(t.data) + t.byte_offset);
 }
 
+// What the region itself holds of an argument; a hook around it counts what it took.
+void meter_input(FrameBody& b, const Input& input) {
+  if (input.kind == Input::kPlain || input.kind == Input::kVersioned)
+    meter_add_all(input.object, &b.metered);
+}
+
 bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* keywords) {
   const Py_ssize_t n = PyTuple_Size(arguments), k = keywords ? PyDict_Size(keywords) : 0;
   b.inputs.resize(static_cast<size_t>(n + k));
@@ -128,6 +134,7 @@ bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* key
     PyObject* value = PyTuple_GetItem(arguments, i);
     if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(i)])) return false;
     count_input(b, value);
+    meter_input(b, b.inputs[static_cast<size_t>(i)]);
   }
   if (k == 0) return true;
   b.names = PyTuple_New(k);
@@ -138,6 +145,7 @@ bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* key
     PyTuple_SetItem(b.names, i, Py_NewRef(key));
     if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(n + i)])) return false;
     count_input(b, value);
+    meter_input(b, b.inputs[static_cast<size_t>(n + i)]);
   }
   return true;
 }

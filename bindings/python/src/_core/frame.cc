@@ -32,7 +32,7 @@ void free_object(T* self) {
 
 void run_clear(Run* run) {
   for (size_t i = 0; i < run->b.values.size(); ++i) Py_XDECREF(run_take(run, i));
-  Py_CLEAR(run->b.outputs);
+  run_drop_outputs(run);
 }
 
 void token_free(PyObject* self) {
@@ -61,9 +61,10 @@ void holder_free(PyObject* self) {
 void run_free(PyObject* self) {
   Run* run = reinterpret_cast<Run*>(self);
   for (PyObject* value : run->b.values) Py_XDECREF(value);
+  meter_remove_all(&run->b.metered);
+  run_drop_outputs(run);
   Py_XDECREF(run->b.group);
   Py_XDECREF(run->b.mismatches);
-  Py_XDECREF(run->b.outputs);
   run->b.~RunBody();
   free_object(run);
 }
@@ -77,6 +78,7 @@ void frame_free(PyObject* self) {
   while (b.runs) run_unlink(frame, b.runs);
   rc_region_release(b.region, nullptr);
   for (Input& input : b.inputs) Py_XDECREF(input.object);
+  meter_remove_all(&b.metered);
   for (TensorHeader& header : b.headers) Py_XDECREF(header.other);
   for (PyObject* output : b.outputs) Py_XDECREF(output);
   for (PyObject* record : b.records) Py_XDECREF(record);
@@ -240,6 +242,7 @@ PyObject* run_take(Run* run, size_t index) {
   PyObject* value = std::exchange(run->b.values[index], nullptr);
   if (!value) return nullptr;
   --run->b.live;
+  if (index < run->b.metered.size()) meter_remove(std::exchange(run->b.metered[index], {}));
   Token* token = run->b.tokens[index];
   if (token && !token->value) {
     PendingError pending;
@@ -251,6 +254,11 @@ PyObject* run_take(Run* run, size_t index) {
     Py_DECREF(object(token));
   }
   return value;
+}
+
+void run_drop_outputs(Run* run) {
+  meter_remove_all(&run->b.metered_outputs);
+  Py_CLEAR(run->b.outputs);
 }
 
 void run_unlink(Frame* frame, Run* run) {

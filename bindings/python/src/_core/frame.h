@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core.h"
+#include "meter.h"
 #include "torch_api.h"
 
 namespace rcpy {
@@ -65,6 +66,7 @@ struct FrameBody {
   uint32_t n_records = 0;
   uint64_t saved_bytes = 0;
   size_t awaited = 0;  // Outputs that a graph may still ask for
+  std::vector<Metered> metered;
   int64_t last_save_ns = 0, tail_ns = 0;
   Run *runs = nullptr, *current = nullptr;
 };
@@ -88,6 +90,7 @@ struct RunBody {
   PyObject *mismatches = nullptr, *outputs = nullptr;
   std::vector<PyObject*> values;
   std::vector<Token*> tokens;
+  std::vector<Metered> metered, metered_outputs;  // of values, while somebody measures
 };
 
 struct Run {
@@ -113,6 +116,7 @@ Token* new_token(Run* run, size_t index);
 PyObject* run_take(Run* run,
                    size_t index);  // the value, owned; NULL, without an error, where there is none
 void run_unlink(Frame* frame, Run* run);
+void run_drop_outputs(Run* run);
 void drop_finished_runs(Frame* frame);
 int64_t now_ns();
 

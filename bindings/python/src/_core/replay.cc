@@ -93,6 +93,10 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
     if (!check_value(run, index, tensor)) return nullptr;
     if (!b.holders[index] || !r.frame) return detached(tensor);  // a check runs Python code
     r.values[index] = Py_NewRef(tensor);
+    if (meter_is_on()) {
+      r.metered.resize(r.values.size());
+      r.metered[index] = meter_add(tensor);
+    }
     ++r.live;
     kept = object(new_token(run, index));
   } else {
@@ -163,7 +167,7 @@ Ref linked_output(Frame* before, uint32_t output, long task, PyObject* group) {
   Run* run = run_with_outputs(before, task, group, &owner);
   if (!run) return Ref();
   Ref value = output_of(run, output);
-  Py_CLEAR(run->b.outputs);
+  run_drop_outputs(run);
   if (run->b.task == kNoTask) run_unlink(before, run);
   return value;
 }
@@ -237,7 +241,10 @@ bool run_again(Frame* frame, Run* run, PyObject* arguments, PyObject* keywords) 
       ok = true;
     }
   }
-  if (run->b.keep_outputs) run->b.outputs = result.release();
+  if (run->b.keep_outputs) {
+    run->b.outputs = result.release();
+    meter_add_all(run->b.outputs, &run->b.metered_outputs);
+  }
   const PendingError pending;
   if (!call(torch_api.pop_hooks)) PyErr_Clear();
   if (grad == 0 && !call(torch_api.set_grad_enabled, Py_False)) PyErr_Clear();

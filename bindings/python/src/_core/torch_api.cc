@@ -49,7 +49,9 @@ bool make_names() {
          intern(&names.dtype, "dtype") && intern(&names.device, "device") &&
          intern(&names.nbytes, "nbytes") && intern(&names.forward, "forward") &&
          intern(&names.replay, "replay") && intern(&names.explain, "explain") &&
-         intern(&names.measure, "measure");
+         intern(&names.measure, "measure") && intern(&names.requires_grad, "requires_grad") &&
+         intern(&names.untyped_storage, "untyped_storage") && intern(&names.cdata, "_cdata") &&
+         intern(&names.detach, "detach");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {

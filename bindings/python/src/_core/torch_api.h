@@ -30,7 +30,7 @@ extern TorchApi torch_api;
 // Interned attribute names.
 struct Names {
   PyObject *is_leaf, *base, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward,
-      *replay, *explain, *measure;
+      *replay, *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach;
 };
 extern Names names;
 

@@ -16,9 +16,11 @@ from torch.compiler import is_compiling
 from rcore import _core
 from rcore.errors import Error
 from rcore.torch import checkpointing, diagnose
+from rcore.torch.budgeted import Budgeted
 from rcore.torch.engine import Flag
 from rcore.torch.errors import UnusedRuleWarning
 from rcore.torch.models import Found, KindMapping, Place, find_places, places_of_rules
+from rcore.torch.observing import Observer
 from rcore.torch.policy import Policy
 from rcore.torch.state import with_guard
 
@@ -35,11 +37,15 @@ class _Region:
     def __init__(self, applied: "Applied", place: Place, original: Callable[..., Any]) -> None:
         functools.update_wrapper(self, original, updated=())
         self._applied, self._place, self._original = applied, place, original
-        self._module = applied.register(place)
-        self._flags = _FLAGS | (int(Flag.DISCARDS) if self._module.discards and place.kind != "layer" else 0)
         self._is_layer = place.kind == "layer"
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Runs as the policy says that is applied now."""
+        self._module = self._applied.module_of(self._place)
+        self._flags = _FLAGS | (int(Flag.DISCARDS) if self._module.discards and not self._is_layer else 0)
         # What is inside a layer that is recomputed as a whole is discarded with it.
-        self._scope = self._is_layer and not self._module.recomputes and applied.discards_in(place.layer)
+        self._scope = self._is_layer and not self._module.recomputes and self._applied.discards_in(self._place.layer)
 
     def __reduce__(self) -> tuple:
         return getattr, (self._place.module, self._place.method)
@@ -47,18 +53,37 @@ class _Region:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_compiling():
             return self._compiled(*args, **kwargs)
-        if self._scope and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return _core.run_region(self._module, self._flags, None, self._original, args, kwargs)
+        if self._applied.observer is not None:
+            return self._observed(self._applied.observer, args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], extras: Any = None) -> Any:
+        if self._scope:
             with _core.make_scope():
                 return self._original(*args, **kwargs)
-        if self._is_layer and self._module.recomputes and torch.is_grad_enabled():
-            _drop_caches(kwargs)
-            self._applied.check_unit(self._place)
-        extras, flags = None, self._flags
-        if self._module.recomputes and torch.is_grad_enabled():
-            if checkpointing._verify:
-                extras, flags = diagnose.Verify(), flags | int(Flag.MEASURE)
+        flags = self._flags
+        if self._module.recomputes:
+            if self._is_layer:
+                _drop_caches(kwargs)
+                self._applied.check_unit(self._place)
+            if extras is None and checkpointing._verify:
+                extras = diagnose.Verify()
+            if extras is not None:
+                flags |= int(Flag.MEASURE)
             extras = with_guard(self._original, extras)
         return _core.run_region(self._module, flags, extras, self._original, args, kwargs)
+
+    def _observed(self, observer: Observer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        begins = self._module.recomputes and not observer.is_in_region()
+        at = observer.enter(self._place, (args, kwargs), begins)
+        result = None
+        try:
+            result = self._run(args, kwargs, observer if begins else None)
+            return result
+        finally:
+            observer.leave(at, result)
 
     def _compiled(self, *args: Any, **kwargs: Any) -> Any:
         if self._module.recomputes and not self._module.discards:
@@ -81,20 +106,18 @@ class _AttentionFunction:
     def __init__(self, original: Callable[..., Any]) -> None:
         functools.update_wrapper(self, original, updated=())
         self._original = original
-        self.regions: "weakref.WeakKeyDictionary[nn.Module, _core.Module]" = weakref.WeakKeyDictionary()
+        # Weak, as a region knows the module and its model.
+        self.regions: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[_Region]]" = weakref.WeakKeyDictionary()
 
     def __reduce__(self) -> tuple:
         return getattr, (sys.modules[self._original.__module__], self._original.__name__)
 
     def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        region = self.regions.get(module)
+        known = self.regions.get(module)
+        region = known() if known is not None else None
         if region is None:
             return self._original(module, *args, **kwargs)
-        if is_compiling():
-            if not region.recomputes:
-                return self._original(module, *args, **kwargs)
-            return _stock.checkpoint(self._original, module, *args, use_reentrant=False, **kwargs)
-        return _core.run_region(region, _FLAGS, None, self._original, (module, *args), kwargs)
+        return region(module, *args, **kwargs)
 
 
 class Applied:
@@ -106,6 +129,8 @@ class Applied:
         table: the library's own form of the policy, completed by what the model is.
         context: the core's counters and report.
         modules: the registered module of each place, in the order of the model.
+        budget: what was planned and measured, under ``Policy.budget``.
+        observer: of the warm-up forward that runs now.
     """
 
     def __init__(self, model: nn.Module, policy: Policy, mapping: KindMapping | None) -> None:
@@ -122,13 +147,33 @@ class Applied:
             facts["kinds"] = kinds + mapped
         if rules:
             facts["rules"] = rules
-        self.table = policy.check(**facts)
+        self._facts = facts
+        self._regions: list[_Region] = []
+        self.observer: Observer | None = None
+        self.budget: Budgeted | None = None
+        self._undo: list[Callable[[], None]] = []
+        self.adopt(policy if policy.limit is None else Budgeted.warm_up(self.kinds()))
+        self.dead_rules = [f"path {r.path!r}" for r in dead] + self._dead_kinds()
+
+    def adopt(self, policy: Policy) -> None:
+        """Takes a policy for the regions that begin from now on; what has begun goes on as it was."""
+        self.table = policy.check(**self._facts)
         self.context = _core.make_context()
         self.context.configure(self.table)
         self.modules: list[tuple[Place, _core.Module]] = []
-        self._undo: list[Callable[[], None]] = []
+        self._registered: dict[int, _core.Module] = {}
         self._chunked: set[int] = set()
-        self.dead_rules = [f"path {r.path!r}" for r in dead] + self._dead_kinds()
+        for region in self._regions:
+            region.adopt()
+
+    def kinds(self) -> list[str]:
+        """The kinds that were found, in the order of the model."""
+        return list(dict.fromkeys(p.kind for p in self.places))
+
+    def discarding_kinds(self) -> list[str]:
+        """Those whose outputs go where a policy recomputes them."""
+        everything = Policy(rules=[{"kind": k, "action": "recompute"} for k in self.kinds()]).check(**self._facts)
+        return [k for k in self.kinds() if k != "layer" and everything.decide(k, 0, _ROLE_OUTPUT)["action"] == _RECOMPUTE]
 
     def _dead_kinds(self) -> list[str]:
         settings = self.policy.settings
@@ -148,8 +193,13 @@ class Applied:
         kinds = {p.kind for p in self.places if p.layer == layer and p.kind != "layer"}
         return any(self.table.decide(kind, layer, _ROLE_OUTPUT)["action"] == _RECOMPUTE for kind in kinds)
 
-    def register(self, place: Place) -> "_core.Module":
-        """Registers a place with the core."""
+    def module_of(self, place: Place) -> "_core.Module":
+        """The core's module of a place."""
+        if id(place) not in self._registered:
+            self._registered[id(place)] = self._register(place)
+        return self._registered[id(place)]
+
+    def _register(self, place: Place) -> "_core.Module":
         for role in (_ROLE_SAVED, _ROLE_INPUT):
             decision = self.table.decide(place.kind, place.layer, role)
             if decision["action"] == _STORE:
@@ -176,11 +226,20 @@ class Applied:
                 self._install_attention(place)
             else:
                 self._install_method(place)
+        model = self._model()
+        if self.policy.limit is not None and model is not None:
+            self.budget = Budgeted(self, model, self.policy.limit)
+            self._undo.append(self.budget.close)
+            self._put(model, "forward", self.budget)
 
     def _install_method(self, place: Place) -> None:
-        module, name = place.module, place.method
+        region = _Region(self, place, getattr(place.module, place.method))
+        self._regions.append(region)
+        self._put(place.module, place.method, region)
+
+    def _put(self, module: nn.Module, name: str, stand_in: Callable[..., Any]) -> None:
         before = module.__dict__.get(name)
-        module.__dict__[name] = _Region(self, place, getattr(module, name))
+        module.__dict__[name] = stand_in
 
         def undo() -> None:
             if before is None:
@@ -191,9 +250,10 @@ class Applied:
         self._undo.append(undo)
 
     def _install_attention(self, place: Place) -> None:
-        region = self.register(place)
         for function in _attention_functions(place.module):
-            function.regions[place.module] = region
+            region = _Region(self, place, function._original)
+            self._regions.append(region)
+            function.regions[place.module] = weakref.ref(region)
             self._undo.append(lambda f=function, m=place.module: _release_attention(f, m))
 
     def uninstall(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 import shlex
 from typing import Any, Iterable, Mapping
 
@@ -14,6 +15,8 @@ from rcore.errors import Error
 __all__ = ["Policy", "Rule"]
 
 ACTIONS = ("keep", "recompute", "discard")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Policy:
     """
 
     def __init__(self, *, paths: Iterable[Rule | Mapping[str, Any]] = (), **settings: Any) -> None:
+        self.limit: int | float | None = None
         self.settings: dict[str, Any] = {"rcore_policy": 1, **settings}
         self.paths: tuple[Rule, ...] = tuple(r if isinstance(r, Rule) else Rule(**r) for r in paths)
 
@@ -65,6 +69,26 @@ class Policy:
     def full(cls, method: str = "uniform", num_layers: int = 1, **settings: Any) -> "Policy":
         """Recomputes whole layers: ``uniform`` in chunks of ``num_layers``, ``block`` the first ``num_layers``."""
         return cls(recompute_granularity="full", recompute_method=method, recompute_num_layers=num_layers, **settings)
+
+    @classmethod
+    def budget(cls, limit: str | int | float) -> "Policy":
+        """The fastest policy whose saved bytes stay within a limit; planned from the model's own first forward.
+
+        Saved bytes are what the graph of the model's forward holds for its backward at any moment of a step, what replays
+        make again included; parameters, gradients and an operator's own scratch memory are not. The first forward of each
+        shape of the inputs is the warm-up: every layer is recomputed in it, and what it saves and takes is recorded. The
+        plan holds from the next forward of that shape on; nothing has to be marked in the training loop.
+
+        Args:
+            limit: bytes (``"6GB"``, ``"512MiB"``, an int), or a fraction in (0, 1] of what keeping everything takes.
+
+        Raises:
+            rcore.Error: at the end of the warm-up forward, RC_E_BUDGET with the least bytes that would do, where no policy
+                stays within the limit.
+        """
+        policy = cls()
+        policy.limit = _parse_limit(limit)
+        return policy
 
     @classmethod
     def from_json(cls, source: str | pathlib.Path) -> "Policy":
@@ -114,6 +138,8 @@ class Policy:
 
     def __repr__(self) -> str:
         shown = {k: v for k, v in self.settings.items() if k != "rcore_policy"}
+        if self.limit is not None:
+            return f"Policy.budget({self.limit!r})"
         paths = f", paths={list(self.paths)}" if self.paths else ""
         return "Policy(" + ", ".join(f"{k}={v!r}" for k, v in shown.items()) + paths + ")"
 
@@ -125,3 +151,18 @@ def _number(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _parse_limit(limit: str | int | float) -> int | float:
+    """Bytes, or a fraction of what keeping everything takes.
+
+    ``"6GB"`` is 6,000,000,000 bytes, ``"6GiB"`` 6 * 2**30; ``0.4`` is a fraction, an int is bytes.
+    """
+    if isinstance(limit, str):
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?B?)\s*", limit, re.IGNORECASE)
+        if match is None or match[2].upper() not in _UNITS:
+            raise Error(f"budget: {limit!r} is no size; write '6GB', '512MiB' or a fraction such as 0.4", "RC_E_ARGUMENT", "budget")
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0 or (isinstance(limit, float) and limit > 1):
+        raise Error(f"budget: {limit!r}; wanted bytes (6_000_000_000, '6GB') or a fraction in (0, 1]", "RC_E_ARGUMENT", "budget")
+    return limit

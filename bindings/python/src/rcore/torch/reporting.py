@@ -13,6 +13,7 @@ from torch import nn
 from rcore import _core
 from rcore.errors import Error
 from rcore.torch.applied import Applied, applied_to
+from rcore.torch.measuring import Meter
 
 __all__ = ["Event", "Report", "Watch", "report", "watch"]
 
@@ -42,8 +43,14 @@ class Event:
 class Watch:
     """The events of the regions that ran inside ``watch()``."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
         self._raw: list[tuple] = []
+        self._meter = meter
+
+    @property
+    def saved_peak(self) -> int | None:
+        """The most bytes that the model's graph held for backward; None where no model was given."""
+        return self._meter.peak() if self._meter is not None else None
 
     @property
     def events(self) -> list[Event]:
@@ -68,14 +75,41 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watch() -> Iterator[Watch]:
-    """Notes each forward and replay of a region inside, of all threads; costs a few microseconds for each."""
-    result = Watch()
-    before = _core.set_trace(result._raw)
-    try:
+def watch(model: nn.Module | None = None) -> Iterator[Watch]:
+    """Notes each forward and replay of a region inside, of all threads; costs a few microseconds for each.
+
+    Args:
+        model: measures what its graph holds for backward too, some microseconds for each saved tensor.
+    """
+    with contextlib.ExitStack() as stack:
+        result = Watch(stack.enter_context(_metered(model)) if model is not None else None)
+        before = _core.set_trace(result._raw)
+        stack.callback(_core.set_trace, before)
         yield result
+
+
+@contextlib.contextmanager
+def _metered(model: nn.Module) -> Iterator[Meter]:
+    applied = applied_to(model)
+    if applied is not None and applied.budget is not None:
+        applied.budget.close()
+    meter = Meter(model)
+    forward, own = model.forward, model.__dict__.get("forward")
+    model.__dict__["forward"] = lambda *args, **kwargs: meter.run(forward, args, kwargs)
+    try:
+        yield meter
     finally:
-        _core.set_trace(before)
+        if own is None:
+            del model.__dict__["forward"]
+        else:
+            model.__dict__["forward"] = own
+        meter.stop()
+
+
+def _budget_line(budget: dict[str, Any]) -> str:
+    measured = f"{budget['measured_bytes']} measured" if budget["measured_bytes"] is not None else "not measured yet"
+    return (f"held for backward: {budget['budget_bytes']} bytes allowed, {budget['predicted_bytes']} predicted, {measured}; "
+            f"{budget['keep_all_bytes']} without recomputation")
 
 
 _COLUMNS = ("regions", "nested", "replays", "freed_bytes", "regenerated_bytes", "replay_ns")
@@ -93,6 +127,10 @@ class Report:
         notes: what a setting does not do although one may expect it.
         idle: kinds that a rule names and that freed nothing.
         peak: where the process was largest, if a watch was given.
+        saved_peak: the most bytes that the graph held for backward, if a watch of the model was given.
+        budget: under ``Policy.budget``: ``budget_bytes``, ``predicted_bytes`` and ``measured_bytes`` (the most that was held
+            for backward at once; measured in the first planned step), ``keep_all_bytes``, ``replay_seconds`` of a step, and
+            the ``rules`` that were planned. None before the first forward.
     """
 
     def __init__(self, applied: Applied, watched: Watch | None = None) -> None:
@@ -115,6 +153,8 @@ class Report:
         freed = {r["kind"] for r in self.rows if r["freed_bytes"] or r["nested"]}
         self.idle = sorted(ran - freed)
         self.peak = watched.peak() if watched is not None else None
+        self.saved_peak = watched.saved_peak if watched is not None else None
+        self.budget = applied.budget.describe() if applied.budget is not None else None
 
     def scalars(self, prefix: str = "rcore/") -> dict[str, float]:
         """Numbers for a logger, once a step: bytes freed and made again, replays, replay time."""
@@ -125,7 +165,8 @@ class Report:
         """All of it as JSON."""
         return json.dumps({"policy": self.policy, "rows": self.rows, "totals": self.totals, "core": self.core,
                            "core_report": self.core_report, "dead_rules": self.dead_rules, "notes": self.notes,
-                           "idle": self.idle, "peak": dataclasses.asdict(self.peak) if self.peak else None}, indent=1)
+                           "idle": self.idle, "budget": self.budget, "saved_peak": self.saved_peak,
+                           "peak": dataclasses.asdict(self.peak) if self.peak else None}, indent=1)
 
     def __str__(self) -> str:
         lines = [self.policy, f"{'layer':>5} {'kind':<16}{'regions':>8}{'replays':>8}{'freed KiB':>12}{'made again KiB':>16}"
@@ -143,6 +184,10 @@ class Report:
                      f"{t['regenerated_bytes'] / 1024:>16.1f}{t['replay_ns'] / max(t['replays'], 1) / 1000:>11.1f}")
         lines.append(f"torch's memory: all of the above; the core's own: {self.core['live_bytes']} bytes now, "
                      f"{self.core['peak_bytes']} at most")
+        if self.budget:
+            lines.append(_budget_line(self.budget))
+        if self.saved_peak is not None:
+            lines.append(f"held for backward: {self.saved_peak} bytes at most")
         if self.peak:
             lines.append(f"largest, {self.peak.resident / 2**20:.1f} MiB resident, after the {self.peak.what} of {self.peak.name}")
         lines += [f"matched nothing: {rule}" for rule in self.dead_rules]

@@ -1,0 +1,88 @@
+// src/_core/kept.cc: see meter.h.
+#include "meter.h"
+#include "torch_api.h"
+
+namespace rcpy {
+namespace {
+
+struct Kept {
+  PyObject_HEAD PyObject* tensor;
+  int64_t version;
+  Metered metered;
+};
+
+PyTypeObject* kept_type;
+
+constexpr int64_t kNoVersion = -1;  // an inference tensor counts none
+
+void kept_free(PyObject* self) {
+  Kept* kept = reinterpret_cast<Kept*>(self);
+  PyTypeObject* type = Py_TYPE(self);
+  meter_remove(kept->metered);
+  Py_DECREF(kept->tensor);
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+PyObject* keep_saved(PyObject*, PyObject* tensor) {
+  return keep(tensor);
+}
+
+PyObject* unpack_saved(PyObject*, PyObject* packed) {
+  return unpack_kept(packed);
+}
+
+PyMethodDef functions[] = {
+    {"keep_saved", keep_saved, METH_O, "keep_saved(tensor) -> what a hook may keep of it"},
+    {"unpack_saved", unpack_saved, METH_O, "unpack_saved(kept) -> the tensor"},
+    {nullptr, nullptr, 0, nullptr}};
+PyType_Slot kept_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(kept_free)}, {0, nullptr}};
+PyType_Spec kept_spec = {"rcore._core.Kept", sizeof(Kept), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, kept_slots};
+
+}  // namespace
+
+PyObject* keep(PyObject* tensor) {
+  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
+  if (!leaf) return nullptr;
+  const bool is_leaf = leaf.get() == Py_True;
+  const Metered metered = meter_add(tensor);
+  if (is_leaf && metered.block == 0) return Py_NewRef(tensor);
+  const Ref version(PyObject_GetAttr(tensor, names.version));
+  if (!version) PyErr_Clear();
+  // A leaf has no graph that an alias would have to leave out.
+  PyObject* alias =
+      is_leaf ? Py_NewRef(tensor) : PyObject_CallMethodObjArgs(tensor, names.detach, nullptr);
+  Kept* kept = alias ? PyObject_New(Kept, kept_type) : nullptr;
+  if (!kept) {
+    meter_remove(metered);
+    Py_XDECREF(alias);
+    return nullptr;
+  }
+  kept->tensor = alias;
+  kept->version = version ? PyLong_AsLongLong(version.get()) : kNoVersion;
+  kept->metered = metered;
+  return reinterpret_cast<PyObject*>(kept);
+}
+
+PyObject* unpack_kept(PyObject* packed) {
+  if (!Py_IS_TYPE(packed, kept_type)) return Py_NewRef(packed);
+  const Kept* kept = reinterpret_cast<Kept*>(packed);
+  if (kept->version == kNoVersion) return Py_NewRef(kept->tensor);
+  const Ref version(PyObject_GetAttr(kept->tensor, names.version));
+  if (!version) return nullptr;
+  const int64_t now = PyLong_AsLongLong(version.get());
+  if (now == kept->version) return Py_NewRef(kept->tensor);
+  return PyErr_Format(
+      PyExc_RuntimeError,
+      "one of the variables needed for gradient computation has been modified by an "
+      "inplace operation: it is at version %lld; expected version %lld instead",
+      static_cast<long long>(now), static_cast<long long>(kept->version));
+}
+
+bool make_kept_type(PyObject* module) {
+  kept_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&kept_spec));
+  return kept_type && PyModule_AddFunctions(module, functions) == 0;
+}
+
+}  // namespace rcpy

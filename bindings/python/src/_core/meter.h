@@ -1,0 +1,35 @@
+// src/_core/meter.h: the bytes that graphs hold for backward, counted once for each storage, while
+// somebody measures.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ref.h"
+
+namespace rcpy {
+
+// One holder of one storage. Holders that outlive a measurement count for nothing.
+struct Metered {
+  uint64_t block = 0;
+  uint32_t measurement = 0;
+};
+
+bool meter_is_on();
+// Counts a holder of the tensor's storage; nothing for parameters, and what the measurement leaves
+// out. Never fails.
+Metered meter_add(PyObject* tensor);
+void meter_remove(const Metered& holder);
+// The same for every tensor in tuples, lists and dicts.
+void meter_add_all(PyObject* value, std::vector<Metered>* out);
+void meter_remove_all(std::vector<Metered>* holders);
+
+bool make_meter_functions(PyObject* module);
+
+// kept.cc: a saved tensor as a hook keeps it: an alias without the graph, and the version it had.
+PyObject* keep(PyObject* tensor);
+// The tensor again, or anything else as it is.
+PyObject* unpack_kept(PyObject* packed);
+bool make_kept_type(PyObject* module);
+
+}  // namespace rcpy

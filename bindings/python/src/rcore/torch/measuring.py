@@ -1,0 +1,56 @@
+# rcore/torch/measuring.py: the bytes that a model's graph holds for backward, measured while it runs.
+"""The meter around a model's forward."""
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from rcore import _core
+from rcore.errors import Error
+from rcore.torch.observing import storages_of
+
+__all__ = ["Meter"]
+
+
+class Meter:
+    """Counts what is saved by forwards that run through ``run``, and what replays make again, until ``stop``.
+
+    Each storage counts once, with all its bytes, from the first time that something holds it for backward to the last.
+    Parameters, buffers and the model's own inputs do not count. There is one meter in a process.
+    """
+
+    _current: "Meter | None" = None
+
+    def __init__(self, model: nn.Module) -> None:
+        if Meter._current is not None:
+            raise Error("rcore.torch: the saved bytes of another model are being measured", "RC_E_STATE")
+        Meter._current = self
+        self._peak: int | None = None
+        _core.meter_start(list(storages_of([*model.parameters(), *model.buffers()])))
+
+    @classmethod
+    def is_running(cls) -> bool:
+        """Whether something is measured now."""
+        return cls._current is not None
+
+    def run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A forward of the model."""
+        for address in storages_of(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
+            _core.meter_leave_out(address)
+        with torch.autograd.graph.saved_tensors_hooks(_core.keep_saved, _core.unpack_saved):
+            return forward(*args, **kwargs)
+
+    def peak(self) -> int:
+        """The most bytes so far."""
+        return _core.meter_read()[1] if self._peak is None else self._peak
+
+    def stop(self) -> int:
+        """Ends it; the most bytes."""
+        if self._peak is None:
+            self._peak = _core.meter_read()[1]
+            _core.meter_stop()
+            Meter._current = None
+        return self._peak
