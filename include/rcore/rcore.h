@@ -161,6 +161,7 @@ typedef enum rc_type {
   RC_TYPE_STATS = 31,
   RC_TYPE_PREDICTION = 32,
   RC_TYPE_SLOT_INFO = 33,
+  RC_TYPE_PLAN_BUDGET = 34,
   RC_TYPE_FORCE32 = 0x7fffffff /* experimental types start at 0x40000000 */
 } rc_type;
 
@@ -730,6 +731,28 @@ RC_FN rc_plan_policy(const rc_plan* plan, rc_policy** out) RC_NOEXCEPT;
 RC_FN rc_plan_report(const rc_plan* plan, char* buffer, uint64_t capacity,
                      uint64_t* needed) RC_NOEXCEPT;
 RC_VOID_FN rc_plan_release(rc_plan* plan) RC_NOEXCEPT;
+
+/* How much a step may hold. */
+typedef struct rc_plan_budget {
+  rc_head head;
+  uint64_t bytes;            /* most live_bytes of a step; or */
+  double fraction;           /* instead: of what keeping everything takes, in (0, 1] */
+  double time_limit_seconds; /* 0 = 10; then the best plan found so far */
+} rc_plan_budget;
+RC_DEFINE_INIT(rc_plan_budget, RC_TYPE_PLAN_BUDGET)
+
+/* Plans from what the last step begun with RC_STEP_PROFILE measured: the policy of least replay
+ * time whose step, as rc_predict has it, stays within the budget. It uses only what this context
+ * can carry out, today recomputation: any set of kinds or slots layer by layer, and whole layers in
+ * units of any length; Megatron's own settings are among its candidates, so that none that fits
+ * costs less. The policy is the one the context has now without its recompute settings and rules,
+ * plus the plan's rules. The report (PLAN_JSON.md, "The report of a measured plan") has the
+ * predicted peak and time. Give the policy to the context for the steps that follow. Errors:
+ * RC_E_STATE without a finished profiled step; RC_E_BUDGET where the budget is too small, the
+ * message has the least that would do. */
+RC_FN rc_plan_measured(rc_context* context, const rc_plan_budget* budget,
+                       rc_plan** out) RC_NOEXCEPT;
+
 /* The memory model alone: the saved tensors of each kind of layer, and what each rank holds. Same
  * request (no budget needed), same calling form. */
 RC_FN rc_plan_inventory(const char* request, uint64_t length, char* buffer, uint64_t capacity,
@@ -922,6 +945,14 @@ typedef enum rc_phase {
 
 /* Keep a log of the host's calls in this step, for rc_predict. */
 static const rc_flags RC_STEP_LOG = 0x01;
+/* RC_STEP_LOG, and measure what every replay takes, for rc_plan_measured: where backward asks for a
+ * region (rc_backward_replay), the module's replay is run a few times more for what is there
+ * already, through the same callback, over the same memory. Results stay as they are, bit by bit;
+ * no other thread may read a region's slots meanwhile. Trials are no replays in any report, nor in
+ * the trace; but what they begin, save and regenerate in nested regions counts, is traced, takes
+ * part in the step's peak, and need not be replayed afterwards. The step runs outside the arena.
+ * Run it under a policy that declares the host's kinds and, if memory allows, keeps everything. */
+static const rc_flags RC_STEP_PROFILE = 0x02;
 typedef struct rc_step_desc {
   rc_head head;
   uint64_t cap_bytes; /* most device bytes the step's regions may hold; 0 = no cap */
@@ -1203,6 +1234,9 @@ typedef struct rc_prediction {
   uint64_t replays;       /* regions replayed per step */
   uint64_t dropped_bytes; /* per step */
   uint64_t arena_bytes;   /* height of the arena it would run in */
+  uint64_t
+      replay_ns; /* of its replays, as the logged step measured them with RC_STEP_PROFILE, or 0 */
+  uint64_t step_ns; /* of that step with these replays instead of its own, or 0 */
 } rc_prediction;
 RC_DEFINE_INIT(rc_prediction, RC_TYPE_PREDICTION)
 

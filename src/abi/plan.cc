@@ -2,6 +2,7 @@
 #include "src/plan/plan.h"
 
 #include "src/abi/guard.h"
+#include "src/budget/measured_plan.h"
 
 using rc::Status;
 using namespace rc::abi;
@@ -31,6 +32,21 @@ rc_status rc_plan_create(const char* request, uint64_t length, rc_plan** out) no
     RC_TRY(read(request, length, &asked));
     PlanHandle plan;
     RC_TRY(rc::plan::make_plan(std::move(asked), &plan));
+    *out = reinterpret_cast<rc_plan*>(new PlanHandle(std::move(plan)));
+    return rc::ok_status();
+  });
+}
+
+rc_status rc_plan_measured(rc_context* handle, const rc_plan_budget* in, rc_plan** out) noexcept {
+  return guard("rc_plan_measured", [&](uint64_t*) -> Status {
+    if (!out) return rc::argument_error("out", "out is NULL");
+    *out = nullptr;
+    RC_TRY(check(unwrap(handle)));
+    rc_plan_budget budget;
+    RC_TRY(rc::import_struct(in, RC_TYPE_PLAN_BUDGET, "budget", &budget));
+    PlanHandle plan;
+    RC_TRY(rc::budget::make_measured_plan(
+        unwrap(handle), {budget.bytes, budget.fraction, budget.time_limit_seconds}, &plan));
     *out = reinterpret_cast<rc_plan*>(new PlanHandle(std::move(plan)));
     return rc::ok_status();
   });

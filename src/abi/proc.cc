@@ -46,7 +46,7 @@ const Entry kEntries[] = {
     RC_ENTRY(rc_predict),           RC_ENTRY(rc_plan_create),
     RC_ENTRY(rc_plan_policy),       RC_ENTRY(rc_plan_report),
     RC_ENTRY(rc_plan_release),      RC_ENTRY(rc_plan_inventory),
-    RC_ENTRY(rc_plan_evaluate),
+    RC_ENTRY(rc_plan_evaluate),     RC_ENTRY(rc_plan_measured),
 };
 #undef RC_ENTRY
 

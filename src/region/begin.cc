@@ -172,7 +172,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   const SitePlan& plan = module->plan(desc.chunk, desc.microbatch);
   if ((desc.flags & RC_REGION_MAY_PASS) && module->states.empty() &&
       !context->flag(RC_CONTEXT_PROFILE) && !transient && (plan.plain || !by_policy) &&
-      !is_recorded(parent)) {
+      !is_recorded(parent) && !(step && step->profile)) {
     ++context->counts.passed;
     *out = nullptr;
     return Status::note(RC_PASS);
@@ -186,7 +186,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->phase = in_replay ? RC_PHASE_REPLAY : outer;
   r->transient = transient;
   r->by_policy = by_policy;
-  r->records = by_policy && !plan.plain;
+  r->records = (by_policy && !plan.plain) || (step && step->profile && !transient);
   r->inside = by_policy && plan.inside;
   r->discards_output = module->discards_output;
   r->chunk = desc.chunk;
@@ -214,6 +214,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
     if (Region* ancestor = recomputing_ancestor(r)) ancestor->dropped_children = true;
   }
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
+  if (step && step->profile) r->begun_ns = now_ns();
   undo.keep();
   ++module->counts.regions;
   r->destroy = desc.destroy;

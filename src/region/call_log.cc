@@ -18,6 +18,20 @@ bool is_forward_call(CallLog::Op op) {
 
 }  // namespace
 
+namespace {
+thread_local int pauses = 0;
+}
+
+LogPause::LogPause() {
+  ++pauses;
+}
+LogPause::~LogPause() {
+  --pauses;
+}
+bool LogPause::on() {
+  return pauses > 0;
+}
+
 CallLog* log_of(const Region* r) {
   CallLog* log = r->context->call_log.get();
   return log && r->step && r->step->log && log->step() == r->step->serial ? log : nullptr;
@@ -29,7 +43,11 @@ uint32_t CallLog::find(const Region* r) const {
 }
 
 void CallLog::begin(const Region* r, rc_flags flags) {
-  if (r->phase == RC_PHASE_REPLAY) return;
+  if (r->phase == RC_PHASE_REPLAY) {
+    if (const uint32_t known = find(r); known != kNone && !r->transient)
+      ++regions_[known].instances;
+    return;
+  }
   const auto [module, fresh] =
       module_index_.try_emplace(r->module->serial, static_cast<uint32_t>(modules_.size()));
   if (fresh)
@@ -47,7 +65,8 @@ void CallLog::begin(const Region* r, rc_flags flags) {
                       .occurrence = r->occurrence,
                       .flags = flags,
                       .begin = calls_.size(),
-                      .added = {}});
+                      .added = {},
+                      .instances = r->transient ? 0u : 1u});
   calls_.push_back({.op = kBegin, .region = index});
 }
 
@@ -58,6 +77,12 @@ void CallLog::add(const Region* r, Call call) {
   if (is_forward_call(call.op) && (r->phase == RC_PHASE_REPLAY || r->replaying)) return;
   call.region = find(r);
   if (call.region == kNone) return;
+  // A replay has begun the region anew while the host still held the one before: the last of them
+  // ends it.
+  if (call.op == kRelease && regions_[call.region].instances > 0 &&
+      --regions_[call.region].instances > 0)
+    return;
+  if (LogPause::on()) return;
   if (call.op == kEnd) regions_[call.region].end = calls_.size();
   if (call.op == kSlotAdd) regions_[call.region].added.push_back(r->added.back());
   calls_.push_back(call);

@@ -52,6 +52,7 @@ class CallLog {
     rc_flags flags = 0;
     size_t begin = 0, end = SIZE_MAX;  // positions of its begin and end
     std::vector<SlotDef> added;
+    uint32_t instances = 0;  // live ones that are not transient; replay may begin another
   };
 
   explicit CallLog(uint64_t step) : step_(step) {}
@@ -66,18 +67,25 @@ class CallLog {
   const std::vector<Call>& calls() const { return calls_; }
   const std::vector<LoggedRegion>& regions() const { return regions_; }
   const std::vector<LoggedModule>& modules() const { return modules_; }
+  uint32_t find(const Region* r) const;  // kNone: begun before the log
   // True if `region` is `ancestor` or nested in it.
   bool within(uint32_t region, uint32_t ancestor) const;
 
  private:
-  uint32_t find(const Region* r) const;
-
   const uint64_t step_;
   std::vector<Call> calls_;
   std::vector<LoggedRegion> regions_;
   std::vector<LoggedModule> modules_;
   std::unordered_map<uint64_t, uint32_t> module_index_;
   std::unordered_map<BlockKey, uint32_t, BlockKeyHash> region_index_;
+};
+
+// While one lives, this thread's calls are those of a trial: they are no part of the step.
+class LogPause {
+ public:
+  LogPause();
+  ~LogPause();
+  static bool on();
 };
 
 // NULL unless the region's step is being logged.

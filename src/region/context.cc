@@ -8,6 +8,7 @@
 
 #include "src/comm/comm.h"
 #include "src/region/call_log.h"
+#include "src/region/profile.h"
 
 namespace rc {
 namespace {

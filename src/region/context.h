@@ -18,6 +18,7 @@ namespace rc {
 
 class CallLog;
 class Comm;
+class Profile;
 
 struct ContextCounts {
   uint64_t begun = 0, passed = 0, cancelled = 0, abandoned = 0, replays = 0, replay_ns = 0;
@@ -65,7 +66,8 @@ class Context {
   std::vector<Step*> steps;  // open
   rc_sink sink = {};
   std::unique_ptr<Parallel> parallel;
-  std::unique_ptr<CallLog> call_log;  // of the last logged step
+  std::shared_ptr<CallLog> call_log;  // of the last logged step
+  std::shared_ptr<Profile> profile;   // of that step, if it was profiled
 
   struct Wait {
     std::thread::id thread;

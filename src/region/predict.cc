@@ -8,6 +8,7 @@
 
 #include "src/region/call_log.h"
 #include "src/region/context.h"
+#include "src/region/profile.h"
 #include "src/storage/tensor.h"
 
 namespace rc {
@@ -58,26 +59,35 @@ rc_tensor_spec bytes_spec(const int64_t* count) {
 
 class Shadow {
  public:
-  Shadow(const CallLog& log, rc_flags flags)
+  Shadow(const CallLog& log, const Profile* profile, rc_flags flags)
       : log_(log),
+        profile_(profile),
         context_(new Context(std::make_unique<NullDevice>(), flags & ~RC_CONTEXT_VERIFY, 0)) {}
 
-  Status run(std::shared_ptr<const Policy> policy, rc_prediction* out) {
+  Status run(std::shared_ptr<const Policy> policy, bool curve, Forecast* out) {
     RC_TRY(set_up(std::move(policy)));
     Status status;
+    uint64_t peak = 0;
     for (size_t i = 0; i < log_.calls().size() && status.ok(); ++i) {
       Locked lock(context_);
+      StorageStats& stats = context_->storage.stats();
+      stats.step_peak_bytes = stats.live_bytes;
       status = call(lock, log_.calls()[i]);
+      peak = std::max(peak, stats.step_peak_bytes);
+      if (!curve) continue;
+      out->live.push_back(stats.live_bytes);
+      out->peak.push_back(stats.step_peak_bytes);
     }
     rc_step_report report = rc_step_report_init();
     {
       Locked lock(context_);
       Status ended = step_end(lock, step_, nullptr, &report);
       if (status.ok()) status = std::move(ended);
-      out->peak_bytes = report.peak_bytes;
+      out->peak_bytes = peak;
       out->replays = report.replays;
       out->dropped_bytes = context_->storage.stats().dropped_bytes;
       out->arena_bytes = context_->storage.arena().size().bytes;
+      out->replay_ns = replay_ns_;
     }
     tear_down();
     return status;
@@ -212,7 +222,11 @@ class Shadow {
   // What the host's callback would do: its forward code once more.
   static rc_status replay(const rc_replay_args* args) {
     const Instance& instance = *static_cast<Instance*>(args->region_data);
-    return instance.shadow->replay_body(instance.index);
+    Shadow& shadow = *instance.shadow;
+    if (shadow.profile_)
+      shadow.replay_ns_ +=
+          shadow.profile_->replay_ns(instance.index, {args->missing, args->n_missing});
+    return shadow.replay_body(instance.index);
   }
 
   rc_status replay_body(uint32_t index) {
@@ -229,6 +243,8 @@ class Shadow {
   }
 
   const CallLog& log_;
+  const Profile* const profile_;
+  uint64_t replay_ns_ = 0;
   Context* context_;
   std::vector<Module*> modules_;
   std::vector<Instance> instances_;
@@ -237,13 +253,31 @@ class Shadow {
 
 }  // namespace
 
+Status forecast(const CallLog& log, const Profile* profile, rc_flags flags,
+                std::shared_ptr<const Policy> policy, ForecastDetail detail, Forecast* out) {
+  if (detail != ForecastDetail::kArena) flags |= RC_CONTEXT_NO_ARENA;
+  *out = Forecast();
+  return Shadow(log, profile, flags).run(std::move(policy), detail == ForecastDetail::kCurve, out);
+}
+
 Status predict(Locked& lock, std::shared_ptr<const Policy> policy, rc_prediction* out) {
   const CallLog* log = lock.context()->call_log.get();
   if (!log) return Status(RC_E_STATE, "context", "no step was logged with RC_STEP_LOG");
   for (const Step* step : lock.context()->steps)
     if (step->serial == log->step())
       return Status(RC_E_STATE, "context", "the logged step is still open");
-  return Shadow(*log, lock.context()->flags).run(std::move(policy), out);
+  const Profile* profile = lock.context()->profile.get();
+  if (profile && !profile->settled()) profile = nullptr;
+  Forecast seen;
+  RC_TRY(forecast(*log, profile, lock.context()->flags, std::move(policy), ForecastDetail::kArena,
+                  &seen));
+  out->peak_bytes = seen.peak_bytes;
+  out->replays = seen.replays;
+  out->dropped_bytes = seen.dropped_bytes;
+  out->arena_bytes = seen.arena_bytes;
+  out->replay_ns = seen.replay_ns;
+  out->step_ns = profile ? profile->step_ns() + seen.replay_ns : 0;
+  return ok_status();
 }
 
 }  // namespace rc

@@ -3,6 +3,7 @@
 
 #include "src/region/call_log.h"
 #include "src/region/context.h"
+#include "src/region/profile.h"
 #include "src/storage/tensor.h"
 
 namespace rc {
@@ -125,8 +126,9 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   r->recorders.clear();
   r->named.reset();
   r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = false;
+  r->trial = r->tried = false;
   r->by_policy = r->records = r->inside = false;
-  r->replays = 0;
+  r->replays = r->begun_ns = 0;
   r->rng_cursor = 0;
   r->step = nullptr;
   r->parent = r->step_prev = r->step_next = r->module_prev = r->module_next = nullptr;
@@ -250,7 +252,12 @@ Status region_end(Locked& lock, Region* r, Stream stream) {
     return Status(RC_E_STATE, "region",
                   format("region of module '%s' was ended before", r->module->name.c_str()));
   if (r->context->flag(RC_CONTEXT_VERIFY)) RC_TRY(region_digest(lock, r));
-  if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kEnd});
+  if (CallLog* log = log_of(r)) {
+    log->add(r, {.op = CallLog::kEnd});
+    const uint32_t logged = r->begun_ns && r->phase == RC_PHASE_FORWARD ? log->find(r) : log->kNone;
+    if (logged != log->kNone && r->context->profile)
+      r->context->profile->add_forward(logged, now_ns() - r->begun_ns);
+  }
   bool empty = r->dropped_children && !r->transient;
   uint64_t dropped = 0;
   for (uint32_t i = 0; i < r->n_slots; ++i) {
@@ -313,6 +320,12 @@ Status region_discard(Locked& lock, Region* r, Stream stream) {
   region_end_if_unused(lock, r, stream);
   if (!status.ok()) return status;
   return any ? ok_status() : Status::note(RC_PASS);
+}
+
+Status region_drop_host(Locked& lock, Region* r, uint32_t slot, Stream stream) {
+  RC_TRY(call_slot_op(lock, r, slot, stream, r->module->ops.drop, "drop"));
+  r->slots[slot].dropped = true;
+  return ok_status();
 }
 
 Status region_refill_host(Locked& lock, Region* r, Stream stream) {

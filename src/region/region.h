@@ -45,10 +45,13 @@ struct Region {
   bool cancel_pending = false;
   bool dropped_children = false;
   bool reading = false;  // entry holds what the forward drew: replay or nested in one
+  bool trial = false;    // the running replay is a trial: it writes over what is there
+  bool tried = false;    // in a profiled step
   uint32_t chunk = 0, microbatch = 0, occurrence = 0;
   uint32_t handles = 0, links = 0, children = 0;
   uint32_t index = 0;  // in the pool
   uint64_t replays = 0;
+  uint64_t begun_ns = 0;  // in a profiled step
   Stream stream = nullptr;
   void* user_data = nullptr;
   void (*destroy)(void*) = nullptr;
@@ -104,6 +107,8 @@ void region_end_if_unused(Locked& lock, Region* r, Stream stream);
 Status region_refill_host(Locked& lock, Region* r, Stream stream);
 bool region_wants(const Region* r, uint32_t slot);
 void region_find_missing(Region* r);  // fills r->missing
+// Calls the module's drop for an output in the host's memory, without the lock.
+Status region_drop_host(Locked& lock, Region* r, uint32_t slot, Stream stream);
 // Lets go of a slot's content; `refillable` if replay brings it back. The link to a source stays.
 void slot_let_go(Locked& lock, Region* r, SlotState& s, Stream stream, bool refillable);
 // One holder less; the last one's end runs the deleter after the lock is released.
@@ -127,7 +132,12 @@ Status region_rng(Locked& lock, Region* r, uint64_t blocks, rc_rng* out);
 // replay.cc
 bool region_needs_sources(Region* r);  // content that it refers to is missing now
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream);
+// Runs the replay of `slots`, all present, once more over their own memory; counts as nothing.
+Status replay_trial(Locked& lock, Region* r, const std::vector<uint32_t>& slots, Stream stream,
+                    uint64_t* ns);
 Status region_forward(Locked& lock, Region* r, Stream stream);
+// trial.cc: measures, in a profiled step, what the replays of this region take.
+Status try_replays(Locked& lock, Region* r, Stream stream);
 // digest.cc
 uint64_t digest_bytes(const void* data, uint64_t bytes);
 Status region_digest(Locked& lock, Region* r);         // at the end of a forward, in verify mode

@@ -5,6 +5,7 @@
 #include "src/region/context.h"
 #include "src/region/fence.h"
 #include "src/region/kernel_module.h"
+#include "src/region/profile.h"
 
 namespace rc {
 namespace {
@@ -240,7 +241,33 @@ Status run(Locked& lock, Region* r, Stream stream) {
   const uint64_t end = now_ns();
   context->counts.replay_ns += end - begin;
   r->module->counts.replay_ns += end - begin;
+  if (r->step && r->step->profile && context->profile && !LogPause::on())
+    context->profile->add_replay(end - begin);
   lock.trace_now(RC_EVENT_REPLAY, r, bytes, begin);
+  return status;
+}
+
+// A trial leaves no trace in what is counted, and its region as it was.
+Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
+  Context* context = r->context;
+  Device& device = context->storage.device();
+  for (uint32_t slot : r->missing) {
+    r->slots[slot].wanted = true;
+    if (r->slots[slot].content == SlotState::kHostManaged)
+      RC_TRY(region_drop_host(lock, r, slot, stream));
+  }
+  r->previous_tokens.assign(r->tokens.size(), nullptr);
+  const bool was_reading = r->reading;
+  r->reading = r->trial = true;
+  r->rng_cursor = 0;
+  r->journal.rewind();
+  RC_TRY(device.synchronize(stream));
+  const uint64_t begin = now_ns();
+  Status status = attempt(lock, r, stream);
+  if (status.ok()) status = device.synchronize(stream);
+  *ns = now_ns() - begin;
+  r->reading = was_reading;
+  r->trial = false;
   return status;
 }
 
@@ -347,6 +374,22 @@ class Pins {
 
 }  // namespace
 
+Status replay_trial(Locked& lock, Region* r, const std::vector<uint32_t>& slots, Stream stream,
+                    uint64_t* ns) {
+  const LogPause pause;
+  Status status;
+  {
+    Replaying replaying(lock, r);
+    r->missing = slots;
+    status = trial(lock, r, stream, ns);
+  }
+  if (r->cancel_pending) {
+    r->cancel_pending = false;
+    (void)region_cancel(lock, r, stream).ok();
+  }
+  return status;
+}
+
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {
   const Pins pins(lock, regions, n, stream);
   for (uint32_t i = 0; i < n; ++i) {
@@ -354,6 +397,7 @@ Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream s
     if (!r) continue;
     if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
     Status status = replay_one(lock, r, stream);
+    if (status.ok() && r->step && r->step->profile) status = try_replays(lock, r, stream);
     if (status.ok()) continue;
     lock.blame(r->id);
     return status;

@@ -3,6 +3,7 @@
 
 #include "src/region/call_log.h"
 #include "src/region/context.h"
+#include "src/region/profile.h"
 
 namespace rc {
 
@@ -13,12 +14,16 @@ Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
         "desc.phase", format("%d; a step is FORWARD or EVALUATION", static_cast<int>(desc.phase)));
   Step* step = context->new_step();
   step->phase = desc.phase;
-  step->log = (desc.flags & RC_STEP_LOG) != 0;
+  step->profile = (desc.flags & RC_STEP_PROFILE) != 0 && desc.phase == RC_PHASE_FORWARD;
+  step->log = step->profile || (desc.flags & RC_STEP_LOG) != 0;
   step->cap_bytes = desc.cap_bytes;
-  if (step->log) context->call_log = std::make_unique<CallLog>(step->serial);
+  if (step->log) {
+    context->call_log = std::make_shared<CallLog>(step->serial);
+    context->profile = step->profile ? std::make_shared<Profile>(now_ns()) : nullptr;
+  }
   step->allocations_before = context->storage.device().memory().allocations;
-  // An evaluation pass has other lifetimes: it never enters the plan.
-  if (desc.phase == RC_PHASE_FORWARD) context->storage.begin_step(step->serial);
+  // An evaluation pass has other lifetimes, and so have trials: they never enter the arena's plan.
+  if (desc.phase == RC_PHASE_FORWARD && !step->profile) context->storage.begin_step(step->serial);
   context->apply_caps();
   if (context->steps.size() == 1)
     context->storage.stats().step_peak_bytes = context->storage.stats().live_bytes;
@@ -56,6 +61,8 @@ Status step_end(Locked& lock, Step* step, Stream stream, rc_step_report* report)
     report->arena_bound = context->storage.last_plan().bound;
     report->arena_misses = context->storage.last_misses();
   }
+  if (step->profile && context->profile && context->call_log->step() == step->serial)
+    context->profile->settle(*context->call_log, now_ns());
   context->recycle(step);
   context->apply_caps();
   lock.trace(RC_EVENT_STEP_END, nullptr, 0, 0);

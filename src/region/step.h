@@ -16,6 +16,7 @@ struct Step {
   uint64_t serial = 0;  // never reused
   rc_phase phase = RC_PHASE_FORWARD;
   bool log = false;
+  bool profile = false;
   uint64_t cap_bytes = 0;
   Region* regions = nullptr;  // live ones, newest first
   uint64_t regions_begun = 0, replays = 0;
