@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "front.h"
 #include "measure.h"
 #include "options.h"
 #include "policy.h"
@@ -32,12 +33,17 @@ static int run_list(const Options* options, int argc, char** argv) {
   PolicyResult* results = calloc((size_t)options->n_policies, sizeof *results);
   bool good = runner_measure_all(options, argc, argv, results);
   good = report_print(options, results) && good;
+  good = front_print(results, options->n_policies) && good;
   if (options->report) good = report_write(options->report, options, results) && good;
   if (options->trace) good = trace_write(options->trace, results, options->n_policies) && good;
   if (options->chart) good = chart_write(options->chart, results, options->n_policies) && good;
+  if (options->front) good = front_write(options->front, results, options->n_policies) && good;
   if (old) good = report_compare(old, results, options->n_policies) == 0 && good;
   if (old) report_free(old);
-  for (int i = 0; i < options->n_policies; i++) free(results[i].events);
+  for (int i = 0; i < options->n_policies; i++) {
+    free(results[i].events);
+    free(results[i].seconds);
+  }
   free(results);
   return good ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ops.h"
 #include "policy.h"
@@ -37,20 +38,50 @@ static uint64_t digest_double(uint64_t digest, double x) {
   return digest_floats(digest, halves, 2);
 }
 
-/* Steps that settle: one logged under `none`, which predicts the policy; then, under it, one that
- * rcore records and others that run in the arena. */
-static void warm_up(Trainer* trainer, const Options* options, rc_policy* policy, FILE* out,
-                    PolicyResult* result) {
+/* The first step keeps everything and is logged, so that rcore predicts any policy from it; for a
+ * budget it is profiled too, and what comes of it takes the place of *policy. False where nothing
+ * fits the budget. */
+static bool settle_policy(Trainer* trainer, const Options* options, const PolicySpec* spec,
+                          rc_policy** policy, PolicyResult* result) {
+  StepResult step;
+  Store* store = trainer->net->store;
+  const bool profiled = options_is_budget(spec) || options->budgets > 0;
+  if (options_is_budget(spec)) policy_apply(store, *policy); /* its kinds; it keeps everything */
+  trainer_step(trainer, profiled ? STEP_TRAIN_PROFILED : STEP_TRAIN_LOGGED, &step);
+  if (options_is_budget(spec)) {
+    char error[640];
+    rc_policy* plan = policy_plan(store, spec, &result->budget_bytes, error, sizeof error);
+    if (!plan) {
+      fprintf(stderr, "gpt: %s\n", error);
+      return false;
+    }
+    rc_policy_release(*policy);
+    *policy = plan;
+  }
+  result->predicted_peak_bytes = policy_predict(store, *policy, &result->predicted_seconds);
+  policy_apply(store, *policy);
+  return true;
+}
+
+/* Steps that settle: the first, and then, under the policy, one that rcore records and others that
+ * run in the arena. */
+static bool warm_up(Trainer* trainer, const Options* options, int index, rc_policy** policy,
+                    FILE* out, PolicyResult* result) {
   StepResult step;
   const int total = 1 + options->warmup + options->steps;
-  trainer_step(trainer, STEP_TRAIN_LOGGED, &step);
-  progress_write(out, 1, total);
-  result->predicted_peak_bytes = policy_predict(trainer->net->store, policy);
-  policy_apply(trainer->net->store, policy);
+  if (!settle_policy(trainer, options, &options->policies[index], policy, result)) return false;
+  progress_write(out, 1, total, 0);
   for (int i = 0; i < options->warmup; i++) {
     trainer_step(trainer, STEP_TRAIN, &step);
-    progress_write(out, 2 + i, total);
+    progress_write(out, 2 + i, total, 0);
   }
+  return true;
+}
+
+/* Steps of several processes alternate: each waits for its turn. False where the parent is gone. */
+static bool wait_for_turn(const Options* options) {
+  char go;
+  return options->go_fd < 0 || read(options->go_fd, &go, 1) == 1;
 }
 
 static void measure_steps(Trainer* trainer, const Options* options, FILE* out,
@@ -62,6 +93,7 @@ static void measure_steps(Trainer* trainer, const Options* options, FILE* out,
   result->loss_digest = result->gradient_digest = 0xcbf29ce484222325ull;
   const bool resident = resident_reset_peak();
   for (int i = 0; i < options->steps; i++) {
+    if (!wait_for_turn(options)) exit(1);
     trainer_step(trainer, STEP_TRAIN, &step);
     seconds[i] = step.seconds;
     replays += step.report.replays;
@@ -70,7 +102,7 @@ static void measure_steps(Trainer* trainer, const Options* options, FILE* out,
     result->loss_digest = digest_double(result->loss_digest, step.loss);
     result->gradient_digest =
         digest_floats(result->gradient_digest, trainer->model->grads.flat, trainer->model->grads.n);
-    progress_write(out, 2 + options->warmup + i, total);
+    progress_write(out, 2 + options->warmup + i, total, step.seconds);
   }
   result->resident_bytes = resident ? resident_peak() : 0;
   result->arena_bytes = step.report.arena_bytes;
@@ -106,19 +138,19 @@ int measure_policy(const Options* options, int index, FILE* out) {
                                     traced ? pass_event : NULL, &filter);
   PolicyResult result;
   memset(&result, 0, sizeof result);
-  warm_up(trainer, options, policy, out, &result);
-  measure_steps(trainer, options, out, &result);
-  if (traced) {
+  const bool fits = warm_up(trainer, options, index, &policy, out, &result);
+  if (fits) measure_steps(trainer, options, out, &result);
+  if (fits && traced) {
     StepResult step;
     filter.on = true;
     trainer_step(trainer, STEP_TRAIN, &step);
     filter.on = false;
   }
-  result_write(out, &result);
+  if (fits) result_write(out, &result);
   trainer_free(trainer);
   rc_policy_release(policy);
   text_free(&text);
-  return 0;
+  return fits ? 0 : 1;
 }
 
 int measure_long_run(const Options* options) {
@@ -136,7 +168,12 @@ int measure_long_run(const Options* options) {
   ops_set_threads(options->threads);
   Trainer* trainer =
       trainer_create(&options->sizes, &text, (float)options->learning_rate, NULL, NULL);
-  policy_apply(trainer->net->store, policy);
+  PolicyResult settled;
+  memset(&settled, 0, sizeof settled);
+  if (!options_is_budget(spec))
+    policy_apply(trainer->net->store, policy);
+  else if (!settle_policy(trainer, options, spec, &policy, &settled))
+    return 1;
   const double bigram = text_bigram_loss(&text), begin = seconds_now();
   const int every = options->train_steps < 20 ? 1 : options->train_steps / 20;
   printf("text %s, %zu bytes; policy %s; byte-bigram model %.4f nats\n\n  step    loss  seconds\n",

@@ -165,10 +165,52 @@ static bool parse_attention(Parser* p, const char* value) {
   return true;
 }
 
+bool options_is_budget(const PolicySpec* spec) {
+  return spec->budget_bytes > 0 || spec->budget_fraction > 0 || spec->spread > 0;
+}
+
+/* "60MB", "57.5MiB", "1500000" or a part of what keeping everything takes, "0.4". */
+static bool parse_budget(Parser* p, const char* value) {
+  static const struct {
+    const char* unit;
+    double bytes;
+  } kUnits[] = {{"B", 1},        {"kB", 1e3},        {"MB", 1e6},          {"GB", 1e9},
+                {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  PolicySpec* spec = &p->out->policies[p->out->n_policies];
+  memset(spec, 0, sizeof *spec);
+  char* end;
+  const double number = strtod(value, &end);
+  if (end == value || !isfinite(number) || number <= 0)
+    return fail(p, "budget", "is neither bytes (60MB) nor a part of 1 (0.4)", value);
+  double unit = 1;
+  if (*end) {
+    size_t i = 0;
+    while (i < sizeof kUnits / sizeof kUnits[0] && strcmp(end, kUnits[i].unit) != 0) i++;
+    if (i == sizeof kUnits / sizeof kUnits[0])
+      return fail(p, "budget", "has no unit of bytes (B, kB, MB, GB, KiB, MiB, GiB)", value);
+    unit = kUnits[i].bytes;
+  } else if (number <= 1) {
+    spec->budget_fraction = number;
+  } else if (number != floor(number)) {
+    return fail(p, "budget", "is above 1, so it needs a unit of bytes (60MB)", value);
+  }
+  if (spec->budget_fraction == 0) {
+    if (number * unit < 1 || number * unit > 9e15)
+      return fail(p, "budget", "must be between 1 B and 9e15 B", value);
+    spec->budget_bytes = (uint64_t)(number * unit);
+  }
+  snprintf(spec->name, sizeof spec->name, "budget=%s", value);
+  p->out->n_policies++;
+  return true;
+}
+
 static bool parse_policy(Parser* p, const char* name, const char* value) {
   if (!take_value(p, name, &value)) return false;
   if (p->out->n_policies + p->n_names + 1 >= POLICIES_MAX)
     return fail(p, name, "given more than 60 times", NULL);
+  if (strcmp(name, "budget") == 0) return parse_budget(p, value);
+  if (strcmp(name, "policy") == 0 && strncmp(value, "budget=", 7) == 0)
+    return parse_budget(p, value + 7);
   if (strcmp(name, "policy") == 0) {
     p->names[p->n_names++] = value;
     return true;
@@ -201,13 +243,17 @@ static bool parse_flag(Parser* p, const char* name, const char* value) {
                 {"trace", FLAG_STRING, &o->trace},
                 {"chart", FLAG_STRING, &o->chart},
                 {"compare", FLAG_STRING, &o->compare},
+                {"front", FLAG_STRING, &o->front},
+                {"budgets", FLAG_INT, &o->budgets},
                 {"help", FLAG_SWITCH, &o->help},
                 {"list", FLAG_SWITCH, &o->list},
                 {"child", FLAG_INT, &o->child},
-                {"child-fd", FLAG_INT, &o->child_fd}};
+                {"child-fd", FLAG_INT, &o->child_fd},
+                {"go-fd", FLAG_INT, &o->go_fd}};
   if (is_recompute_flag(name)) return parse_recompute(p, name, value);
   if (strcmp(name, "attention") == 0) return parse_attention(p, value);
-  if (strcmp(name, "policy") == 0 || strcmp(name, "policy-json") == 0)
+  if (strcmp(name, "policy") == 0 || strcmp(name, "policy-json") == 0 ||
+      strcmp(name, "budget") == 0)
     return parse_policy(p, name, value);
   if (strcmp(name, "dropout") == 0 || strcmp(name, "seed") == 0) {
     double number;
@@ -232,6 +278,22 @@ static bool parse_flag(Parser* p, const char* name, const char* value) {
   return fail(p, name, "is not a flag of this program (see --help)", NULL);
 }
 
+/* Behind what they are compared with. */
+static bool spread_budgets(Parser* p) {
+  Options* o = p->out;
+  if (o->budgets == 0) return true;
+  if (o->budgets < 2 || o->n_policies + o->budgets > POLICIES_MAX)
+    return fail(p, "budgets", "must be at least 2 and leave room for the other policies", NULL);
+  for (int i = 1; i <= o->budgets; i++) {
+    PolicySpec* spec = &o->policies[o->n_policies++];
+    memset(spec, 0, sizeof *spec);
+    snprintf(spec->name, sizeof spec->name, "budget %d of %d", i, o->budgets);
+    spec->spread = i;
+    spec->spread_of = o->budgets;
+  }
+  return true;
+}
+
 /* `none` first, since the others are compared with it; then what was asked for, or the default
  * list. */
 static bool settle_policies(Parser* p) {
@@ -242,7 +304,7 @@ static bool settle_policies(Parser* p) {
   if (p->n_names + o->n_policies == 0 && !p->flags.members[0]) {
     memcpy(o->policies, known, sizeof(PolicySpec) * (size_t)n_known);
     o->n_policies = n_known;
-    return true;
+    return spread_budgets(p);
   }
   asked[n++] = known[0];
   for (int i = 0; i < p->n_names; i++) {
@@ -257,7 +319,7 @@ static bool settle_policies(Parser* p) {
   }
   memcpy(o->policies, asked, sizeof(PolicySpec) * (size_t)n);
   o->n_policies = n;
-  return true;
+  return spread_budgets(p);
 }
 
 bool options_parse(int argc, char** argv, Options* out, char* error, size_t capacity) {
@@ -275,7 +337,8 @@ bool options_parse(int argc, char** argv, Options* out, char* error, size_t capa
                    .learning_rate = 1e-3,
                    .text = "/usr/share/common-licenses/GPL-3",
                    .child = -1,
-                   .child_fd = -1};
+                   .child_fd = -1,
+                   .go_fd = -1};
   Parser p = {
       .argc = argc, .at = 1, .argv = argv, .out = out, .error = error, .capacity = capacity};
   while (p.at < argc) {

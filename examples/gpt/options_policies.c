@@ -62,6 +62,10 @@ void options_print_help(void) {
       "with)\n"
       "  --policy NAME                  one of --list; may be repeated\n"
       "  --policy-json FILE             a policy in rcore's JSON form; may be repeated\n"
+      "  --budget 60MB|0.4              planned from one profiled step: bytes, or a part of what "
+      "none takes; may be repeated\n"
+      "  --budgets 10                   so many budgets from the least to none's, and the Pareto "
+      "front; steps alternate\n"
       "  --recompute-granularity selective|full   --recompute-modules M...   "
       "--recompute-activations\n"
       "  --recompute-method uniform|block         --recompute-num-layers N\n"
@@ -77,7 +81,8 @@ void options_print_help(void) {
       "  --report FILE  the table as JSON        --compare OLD.json  flags what grew by more than "
       "5 % (exit code 1)\n"
       "  --trace FILE   Chrome/Perfetto trace of one step per policy\n"
-      "  --chart FILE   SVG: memory over one step, every policy\n\n"
+      "  --chart FILE   SVG: memory over one step, every policy\n"
+      "  --front FILE   SVG: memory and step time, every policy and every budget\n\n"
       "Ratios compare processes that ran one after another: on a shared machine they are noisy.\n"
       "Exit codes: 0 done; 1 something differs, grew or failed; 2 the command line is wrong.\n",
       stdout);

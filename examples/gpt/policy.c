@@ -2,7 +2,9 @@
  * never looks at one. */
 #include "policy.h"
 
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "net.h"
@@ -69,10 +71,60 @@ void policy_print_notes(const PolicySpec* spec, const rc_policy* policy) {
            note.message);
 }
 
-uint64_t policy_predict(Store* store, rc_policy* policy) {
+uint64_t policy_predict(Store* store, rc_policy* policy, double* step_seconds) {
   rc_prediction prediction = rc_prediction_init();
   store_must(rc_predict(store->context, policy, &prediction), "rc_predict");
+  *step_seconds = 1e-9 * (double)prediction.step_ns;
   return prediction.peak_bytes;
+}
+
+/* A number of the plan's report. */
+static uint64_t report_number(const rc_plan* plan, const char* key) {
+  uint64_t needed = 0;
+  store_must(rc_plan_report(plan, NULL, 0, &needed), "rc_plan_report");
+  char* text = malloc(needed);
+  store_must(rc_plan_report(plan, text, needed, &needed), "rc_plan_report");
+  json_t* report = json_loads(text, 0, NULL);
+  const json_int_t value = json_integer_value(json_object_get(report, key));
+  json_decref(report);
+  free(text);
+  return (uint64_t)value;
+}
+
+static rc_plan* plan_for(Store* store, const rc_plan_budget* budget, const PolicySpec* spec,
+                         char* error, size_t capacity) {
+  rc_plan* plan = NULL;
+  if (rc_plan_measured(store->context, budget, &plan) >= 0) return plan;
+  rc_error_info info = rc_error_info_init();
+  const rc_status known = rc_error_last(&info);
+  snprintf(error, capacity, "%s: %s: %s", spec->name, known == RC_OK ? info.field : "",
+           known == RC_OK ? info.message : "");
+  return NULL;
+}
+
+rc_policy* policy_plan(Store* store, const PolicySpec* spec, uint64_t* budget_bytes, char* error,
+                       size_t capacity) {
+  rc_plan_budget budget = rc_plan_budget_init();
+  budget.bytes = spec->budget_bytes;
+  budget.fraction = spec->budget_fraction;
+  if (spec->spread) { /* the first plan says how far apart the ends are */
+    budget.fraction = 1.0;
+    rc_plan* all = plan_for(store, &budget, spec, error, capacity);
+    if (!all) return NULL;
+    const double least = (double)report_number(all, "least_budget_bytes"),
+                 most = (double)report_number(all, "keep_all_peak_bytes");
+    rc_plan_release(all);
+    budget.fraction = 0.0;
+    budget.bytes =
+        (uint64_t)(least + (most - least) * (spec->spread - 1) / (double)(spec->spread_of - 1));
+  }
+  rc_plan* plan = plan_for(store, &budget, spec, error, capacity);
+  if (!plan) return NULL;
+  rc_policy* policy = NULL;
+  store_must(rc_plan_policy(plan, &policy), "rc_plan_policy");
+  *budget_bytes = report_number(plan, "budget_bytes");
+  rc_plan_release(plan);
+  return policy;
 }
 
 void policy_apply(Store* store, rc_policy* policy) {

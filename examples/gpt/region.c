@@ -111,7 +111,9 @@ void store_free(Store* store) {
 void store_step_begin(Store* store, StepMode mode) {
   rc_step_desc desc = rc_step_desc_init();
   desc.phase = mode == STEP_EVALUATE ? RC_PHASE_EVALUATION : RC_PHASE_FORWARD;
-  desc.flags = mode == STEP_TRAIN_LOGGED ? RC_STEP_LOG : 0;
+  desc.flags = mode == STEP_TRAIN_LOGGED     ? RC_STEP_LOG
+               : mode == STEP_TRAIN_PROFILED ? RC_STEP_PROFILE
+                                             : 0;
   store_must(rc_step_begin(store->context, &desc, &store->step), "rc_step_begin");
 }
 

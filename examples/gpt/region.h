@@ -59,7 +59,12 @@ typedef struct StoreDesc {
 Store* store_create(const StoreDesc* desc);
 void store_free(Store* store);
 
-typedef enum StepMode { STEP_TRAIN, STEP_TRAIN_LOGGED, STEP_EVALUATE } StepMode;
+typedef enum StepMode {
+  STEP_TRAIN,
+  STEP_TRAIN_LOGGED,
+  STEP_TRAIN_PROFILED, /* logged, and every replay is timed */
+  STEP_EVALUATE
+} StepMode;
 typedef struct StepReport {
   uint64_t peak_bytes, replays, allocations, arena_bytes, arena_bound, arena_misses;
 } StepReport;

@@ -9,10 +9,10 @@ void result_write(FILE* out, const PolicyResult* r) {
   /* Hexadecimal floats lose no bit. */
   fprintf(out,
           "result %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
-          " %a %a %a %" PRIx64 " %" PRIx64 "\n",
+          " %a %a %a %" PRIx64 " %" PRIx64 " %" PRIu64 " %a\n",
           r->predicted_peak_bytes, r->measured_peak_bytes, r->resident_bytes, r->arena_bytes,
           r->arena_bound, r->arena_misses, r->step_seconds, r->replays_per_step, r->final_loss,
-          r->loss_digest, r->gradient_digest);
+          r->loss_digest, r->gradient_digest, r->budget_bytes, r->predicted_seconds);
   fflush(out);
 }
 
@@ -22,8 +22,8 @@ void event_write(FILE* out, const StoreEvent* e) {
       e->layer, e->microbatch, e->bytes, e->live_bytes, e->begin_ns, e->end_ns, e->name, e->kind);
 }
 
-void progress_write(FILE* out, int done, int total) {
-  fprintf(out, "progress %d %d\n", done, total);
+void progress_write(FILE* out, int done, int total, double seconds) {
+  fprintf(out, "progress %d %d %a\n", done, total, seconds);
   fflush(out);
 }
 
@@ -42,15 +42,25 @@ static int read_event(const char* line, PolicyResult* r) {
   return 1;
 }
 
+static int read_progress(const char* line, PolicyResult* r, int* done, int* total) {
+  double seconds;
+  if (sscanf(line, "progress %d %d %la", done, total, &seconds) != 3) return 0;
+  if (seconds <= 0.0) return 1;
+  r->seconds = realloc(r->seconds, ((size_t)r->n_seconds + 1) * sizeof *r->seconds);
+  r->seconds[r->n_seconds++] = seconds;
+  return 1;
+}
+
 int result_read_line(const char* line, PolicyResult* r, int* done, int* total) {
   if (strncmp(line, "event ", 6) == 0) return read_event(line, r);
-  if (strncmp(line, "progress ", 9) == 0) return sscanf(line, "progress %d %d", done, total) == 2;
+  if (strncmp(line, "progress ", 9) == 0) return read_progress(line, r, done, total);
   if (strncmp(line, "result ", 7) != 0) return 0;
   r->ok = sscanf(line,
                  "result %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-                 " %la %la %la %" SCNx64 " %" SCNx64,
+                 " %la %la %la %" SCNx64 " %" SCNx64 " %" SCNu64 " %la",
                  &r->predicted_peak_bytes, &r->measured_peak_bytes, &r->resident_bytes,
                  &r->arena_bytes, &r->arena_bound, &r->arena_misses, &r->step_seconds,
-                 &r->replays_per_step, &r->final_loss, &r->loss_digest, &r->gradient_digest) == 11;
+                 &r->replays_per_step, &r->final_loss, &r->loss_digest, &r->gradient_digest,
+                 &r->budget_bytes, &r->predicted_seconds) == 13;
   return r->ok;
 }

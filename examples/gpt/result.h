@@ -12,7 +12,9 @@ typedef struct PolicyResult {
   char policy[96];
   int ok;
   uint64_t predicted_peak_bytes, measured_peak_bytes;
-  uint64_t resident_bytes; /* 0 where the system does not tell */
+  uint64_t budget_bytes;    /* 0 = none was given */
+  double predicted_seconds; /* 0 = the logged step was not profiled */
+  uint64_t resident_bytes;  /* 0 where the system does not tell */
   /* Of the last measured step: the arena's height, its lower bound, blocks it had no place for. */
   uint64_t arena_bytes, arena_bound, arena_misses;
   double step_seconds; /* median                           */
@@ -22,11 +24,14 @@ typedef struct PolicyResult {
   uint64_t loss_digest, gradient_digest;
   StoreEvent* events; /* of one step after the measured ones */
   size_t n_events;
+  double* seconds; /* of each measured step */
+  int n_seconds;
 } PolicyResult;
 
 void result_write(FILE* out, const PolicyResult* result);
 void event_write(FILE* out, const StoreEvent* event);
-void progress_write(FILE* out, int done, int total);
+/* `seconds` of a measured step, or 0. */
+void progress_write(FILE* out, int done, int total, double seconds);
 
 /* Reads one line into the result; sets *done and *total where it tells of progress. False if it is
  * none of ours. */

@@ -4,8 +4,9 @@
 #include "options.h"
 #include "result.h"
 
-/* Measures all policies, one after another, with progress on stderr; results[i] belongs to
- * options->policies[i]. False if a process failed; it has said why. */
+/* Measures all policies, one after another, or where budgets are compared step by step in turns,
+ * with progress on stderr; results[i] belongs to options->policies[i]. False if a process failed;
+ * it has said why. */
 bool runner_measure_all(const Options* options, int argc, char** argv, PolicyResult* results);
 
 #endif
