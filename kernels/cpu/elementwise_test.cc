@@ -68,6 +68,27 @@ TEST(Activations, MatchFloat64OnAllShapesAndLevels) {
   });
 }
 
+// A silent zero for a NaN would hide that a training run has diverged.
+TEST(Activations, KeepANaNOnAllLevels) {
+  for_each_level([] {
+    for (const Case& c : kCases) {
+      for (DType t : kDTypes) {
+        HostTensor x(t, {1, 37}), up(t, {1, 37}), y(t, {1, 37});
+        x.fill(3, -9, 9);
+        up.fill(4);
+        for (int64_t i : {0, 13, 36}) x.set(i, std::nanf(""));
+        std::vector<Tensor> inputs{x};
+        if (c.gated) inputs.push_back(up);
+        SerialParallel serial;
+        ASSERT_TRUE(run(desc_of(c), inputs, {}, {y}, {}, {}, serial).ok());
+        for (int64_t i = 0; i < 37; ++i) {
+          EXPECT_EQ(std::isnan(y.get(i)), std::isnan(x.get(i))) << kernel_name(c.kind) << " " << i;
+        }
+      }
+    }
+  });
+}
+
 TEST(Activations, PackedGateAndUpEqualSeparateOnes) {
   for (DType t : kDTypes) {
     HostTensor packed(t, {9, 2 * 37}, 3), gate(t, {9, 37}), up(t, {9, 37}), a(t, {9, 37}),

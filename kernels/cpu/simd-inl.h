@@ -51,8 +51,13 @@ struct VectorMath {
   static HWY_INLINE V div(V a, V b) { return hn::Div(a, b); }
   static HWY_INLINE V mul_add(V a, V b, V c) { return hn::MulAdd(a, b, c); }
   static HWY_INLINE V neg_mul_add(V a, V b, V c) { return hn::NegMulAdd(a, b, c); }
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128  // their Min and Max lose a NaN in b
+  static HWY_INLINE V min(V a, V b) { return hn::IfThenElse(hn::Lt(a, b), a, b); }
+  static HWY_INLINE V max(V a, V b) { return hn::IfThenElse(hn::Gt(a, b), a, b); }
+#else
   static HWY_INLINE V min(V a, V b) { return hn::Min(a, b); }
   static HWY_INLINE V max(V a, V b) { return hn::Max(a, b); }
+#endif
   static HWY_INLINE V abs(V a) { return hn::Abs(a); }
   static HWY_INLINE V exponent(V t) {
     return hn::BitCast(DF(), hn::ShiftLeft<23>(hn::BitCast(DU(), t)));

@@ -43,21 +43,23 @@ TEST(Softmax, MatchesFloat64OnAllShapesAndLevels) {
 }
 
 TEST(Softmax, LargeValuesDoNotOverflowAndMaskedOnesVanish) {
-  HostTensor x(DType::f32, {1, 4}), y(DType::f32, {1, 4});
-  const float inf = std::numeric_limits<float>::infinity();
-  x.set(0, 3e38f);
-  x.set(1, -inf);
-  x.set(2, 3e38f);
-  x.set(3, -3e38f);
-  SerialParallel serial;
-  ASSERT_TRUE(run({.kind = KernelKind::softmax}, {x}, {}, {y}, {}, {}, serial).ok());
-  EXPECT_EQ(y.get(0), 0.5f);
-  EXPECT_EQ(y.get(1), 0.0f);
-  EXPECT_EQ(y.get(2), 0.5f);
-  EXPECT_EQ(y.get(3), 0.0f);
-  x.set(1, std::nanf(""));
-  ASSERT_TRUE(run({.kind = KernelKind::softmax}, {x}, {}, {y}, {}, {}, serial).ok());
-  EXPECT_TRUE(std::isnan(y.get(0)) && std::isnan(y.get(1)));
+  for_each_level([] {
+    HostTensor x(DType::f32, {1, 4}), y(DType::f32, {1, 4});
+    const float inf = std::numeric_limits<float>::infinity();
+    x.set(0, 3e38f);
+    x.set(1, -inf);
+    x.set(2, 3e38f);
+    x.set(3, -3e38f);
+    SerialParallel serial;
+    ASSERT_TRUE(run({.kind = KernelKind::softmax}, {x}, {}, {y}, {}, {}, serial).ok());
+    EXPECT_EQ(y.get(0), 0.5f);
+    EXPECT_EQ(y.get(1), 0.0f);
+    EXPECT_EQ(y.get(2), 0.5f);
+    EXPECT_EQ(y.get(3), 0.0f);
+    x.set(1, std::nanf(""));
+    ASSERT_TRUE(run({.kind = KernelKind::softmax}, {x}, {}, {y}, {}, {}, serial).ok());
+    EXPECT_TRUE(std::isnan(y.get(0)) && std::isnan(y.get(1)));
+  });
 }
 
 TEST(Softmax, BitsDoNotDependOnThreadsOrAliasing) {

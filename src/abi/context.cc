@@ -131,7 +131,7 @@ Status check_requirements(Context* context, const rc::Policy& policy) {
 extern "C" {
 
 // A host with a newer header asks for numbers that the enumeration here does not have.
-[[gnu::no_sanitize("enum")]] int32_t rc_has_feature(rc_feature feature) noexcept {
+__attribute__((no_sanitize("enum"))) int32_t rc_has_feature(rc_feature feature) noexcept {
   switch (static_cast<uint32_t>(feature)) {
     case RC_FEATURE_BLAS:
       return rc::cpu::have_blas();

@@ -46,8 +46,8 @@ char* take(Device& device, size_t bytes) {
 }
 
 // Reads memory that is marked as inaccessible on purpose.
-[[gnu::no_sanitize("address")]] bool all_bytes(const volatile char* block, size_t bytes,
-                                               char value) {
+__attribute__((no_sanitize("address"))) bool all_bytes(const volatile char* block, size_t bytes,
+                                                       char value) {
   for (size_t i = 0; i < bytes; i += 509) {
     if (block[i] != value) return false;
   }
