@@ -329,6 +329,37 @@ TEST_F(Wrapper, FencesTellTheirResult) {
   EXPECT_EQ(RC_E_STATE, told);
 }
 
+TEST_F(Wrapper, PlansFromAMeasuredStep) {
+  rc_plan_budget budget = rc_plan_budget_init();
+  budget.fraction = 1;
+  try {
+    rcore::plan::measured(context_, budget);
+    FAIL() << "no exception";
+  } catch (const rcore::error& e) {
+    EXPECT_EQ(RC_E_STATE, e.code()) << e.what();
+  }
+  context_.configure(rcore::policy());
+  const rcore::submodule m =
+      module([](const rc_replay_args& args) { compute(rcore::region_ref(args.region)); });
+  rc_step_desc profiled = rc_step_desc_init();
+  profiled.flags = RC_STEP_PROFILE;
+  rcore::step step = rcore::step::begin(context_, profiled);
+  rc_region_desc desc = rc_region_desc_init();
+  desc.module = m.get();
+  desc.step = step.get();
+  rcore::region r = rcore::region::begin(context_, desc);
+  r.save(0, rcore::spec(x_, kShape, 1));
+  compute(r);
+  r.end();
+  r.discard();
+  r.replay();
+  r.release();
+  step.end();
+  const rcore::plan plan = rcore::plan::measured(context_, budget);
+  EXPECT_EQ('{', plan.report().front());
+  context_.configure(plan.policy());
+}
+
 TEST_F(Wrapper, TextsAndStepsAndProcs) {
   const std::string json = recompute_layernorm().describe();
   EXPECT_EQ(json, rcore::policy::from_json(json).describe());

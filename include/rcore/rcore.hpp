@@ -185,20 +185,30 @@ class policy : public detail::handle<rc_policy, rc_policy_release> {
 
 // ---- planning -----------------------------------------------------------------------------------
 
-// The planner's answer: a policy, its figures and the proof that none costs less. Pure, as a policy
-// is: neither a context nor a device is needed, and create() may take as long as the request's
-// time_limit_seconds says.
+class context;
+
+// The planner's answer: a policy, its figures and the proof that none costs less. A plan outlives
+// what it was made from. Planning may take as long as time_limit_seconds says.
+//
+//     rc_plan_budget half = rc_plan_budget_init();
+//     half.fraction = 0.5;
+//     context.configure(rcore::plan::measured(context, half).policy());
 class plan : public detail::handle<rc_plan, rc_plan_release> {
  public:
   using handle::handle;
-  // rc_plan_create, for a request as in PLAN_JSON.md. A bad value throws with its JSON pointer in
-  // field(). Throws RC_E_BUDGET where a rank's budget is too small; message() has the least that
-  // would do.
+  // rc_plan_create, from a model, a layout, a device and a budget, as PLAN_JSON.md has them. Pure:
+  // neither a context nor a device is needed. A bad value throws with its JSON pointer in field().
+  // Throws RC_E_BUDGET where a rank's budget is too small; message() has the least that would do.
   static plan create(const std::string& request);
+  // rc_plan_measured, from what the context's last step with RC_STEP_PROFILE measured: the policy
+  // of least replay time whose step stays within the budget. Give its policy() to the context for
+  // the steps that follow. Throws RC_E_STATE without a finished profiled step, RC_E_BUDGET as
+  // create() does.
+  static plan measured(context& c, const rc_plan_budget& budget);
   // rc_plan_policy: one more count of the plan's policy; it outlives the plan.
   rcore::policy policy() const;
-  // rc_plan_report: per rank the decisions, freed bytes, cost, predicted peak and certificate, as
-  // JSON.
+  // rc_plan_report: the decisions, freed bytes, cost, predicted peak and certificate, as JSON; of a
+  // plan from a request rank by rank.
   std::string report() const;
 };
 
@@ -286,8 +296,8 @@ class context : public detail::handle<rc_context, rc_context_release> {
   // nothing, sites that freed nothing. JSON; counts since the last configure.
   std::string report() const;
   // rc_predict: what the last step logged with RC_STEP_LOG would hold and replay under `p`, found
-  // without memory or kernels. Throws RC_E_STATE where no step was logged or the logged one is
-  // open.
+  // without memory or kernels; its times too if the step had RC_STEP_PROFILE. Throws RC_E_STATE
+  // where no step was logged or the logged one is open.
   rc_prediction predict(const policy& p);
 };
 
@@ -409,8 +419,8 @@ class step {
   // Ends a step that end() has not ended, as an exception on its way would leave it, on the NULL
   // stream. A failure is dropped, and the step stays open then.
   ~step();
-  // rc_step_begin. Pass RC_STEP_LOG in desc.flags for context::predict, cap_bytes for a hard limit:
-  // calls that would pass it throw RC_E_BUDGET.
+  // rc_step_begin. Pass RC_STEP_LOG in desc.flags for context::predict, RC_STEP_PROFILE for
+  // plan::measured, cap_bytes for a hard limit: calls that would pass it throw RC_E_BUDGET.
   static step begin(context& c, const rc_step_desc& desc = rc_step_desc_init());
   // rc_step_end. Throws RC_E_STATE while a region of the step is being replayed, RC_E_CAPTURE on a
   // stream that is being captured; the step stays open then, and this object keeps it.

@@ -13,6 +13,12 @@ inline plan plan::create(const std::string& request) {
   return plan(out);
 }
 
+inline plan plan::measured(context& c, const rc_plan_budget& budget) {
+  rc_plan* out = nullptr;
+  check(rc_plan_measured(c.get(), &budget, &out));
+  return plan(out);
+}
+
 inline rcore::policy plan::policy() const {
   rc_policy* out = nullptr;
   check(rc_plan_policy(get(), &out));
