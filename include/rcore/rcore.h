@@ -1234,9 +1234,8 @@ typedef struct rc_prediction {
   uint64_t replays;       /* regions replayed per step */
   uint64_t dropped_bytes; /* per step */
   uint64_t arena_bytes;   /* height of the arena it would run in */
-  uint64_t
-      replay_ns; /* of its replays, as the logged step measured them with RC_STEP_PROFILE, or 0 */
-  uint64_t step_ns; /* of that step with these replays instead of its own, or 0 */
+  uint64_t replay_ns;     /* of its replays, as RC_STEP_PROFILE measured them, or 0 */
+  uint64_t step_ns;       /* of that step with these replays instead of its own, or 0 */
 } rc_prediction;
 RC_DEFINE_INIT(rc_prediction, RC_TYPE_PREDICTION)
 
