@@ -12,19 +12,37 @@ PyObject* object(void* o) {
   return static_cast<PyObject*>(o);
 }
 
+// True where the tensor's storage has not been counted yet. A storage that died in between has
+// given its address away: the weak reference tells.
+bool count_storage(FrameBody& b, PyObject* tensor) {
+  const Ref storage(PyObject_CallMethodObjArgs(tensor, names.untyped_storage, nullptr));
+  if (!storage) {  // of a wrapper without memory of its own
+    PyErr_Clear();
+    return true;
+  }
+  Ref& known = b.counted[storage.get()];
+  if (known && call(known.get()).get() == storage.get()) return false;
+  known = Ref(PyWeakref_NewRef(storage.get(), nullptr));
+  if (!known) PyErr_Clear();
+  return true;
+}
+
+bool is_parameter(PyObject* tensor) {
+  if (PyObject_TypeCheck(tensor, reinterpret_cast<PyTypeObject*>(torch_api.parameter_type)))
+    return true;
+  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf)),
+      requires_grad(PyObject_GetAttr(tensor, names.requires_grad));
+  if (!leaf || !requires_grad) PyErr_Clear();
+  return leaf.get() == Py_True && requires_grad.get() == Py_True;
+}
+
 // Counts memory that the graph would have kept: not parameters and inputs, and each block once.
 void count_saved(FrameBody& b, PyObject* tensor, const TensorHeader& header) {
-  DLTensor t;
-  if (header.ndim < 0 || !borrow_dltensor(tensor, &t)) return;
-  const void* data = static_cast<const char*>(t.data) + t.byte_offset;
-  if (std::find(b.counted.begin(), b.counted.end(), data) != b.counted.end()) return;
-  b.counted.push_back(data);
+  if (header.ndim < 0 || !count_storage(b, tensor)) return;
   const Ref base(PyObject_GetAttr(tensor, names.base));  // a transposed weight is a view of a leaf
   if (!base) PyErr_Clear();
   const bool is_view = base && base.get() != Py_None;
-  const Ref leaf(PyObject_GetAttr(is_view ? base.get() : tensor, names.is_leaf));
-  if (!leaf) PyErr_Clear();
-  if (leaf.get() != Py_True) b.saved_bytes += header.bytes;
+  if (!is_parameter(is_view ? base.get() : tensor)) b.saved_bytes += header.bytes;
 }
 
 PyObject* pack(PyObject* self, PyObject* tensor) {
@@ -113,11 +131,11 @@ bool keep_input(Frame* before, PyObject* value, int* hooked, Input* input) {
 
 // An input is not freed by its region: whatever of it is saved inside counts for nothing.
 void count_input(FrameBody& b, PyObject* value) {
-  DLTensor t;
-  if ((b.flags & kByPolicy) &&
-      PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) &&
-      borrow_dltensor(value, &t))
-    b.counted.push_back(static_cast<const char*>(t.data) + t.byte_offset);
+  if (!(b.flags & kByPolicy)) return;
+  if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)))
+    count_storage(b, value);
+  else if (PyTuple_Check(value))
+    for (Py_ssize_t i = 0; i < PyTuple_Size(value); ++i) count_input(b, PyTuple_GetItem(value, i));
 }
 
 // What the region itself holds of an argument; a hook around it counts what it took.
@@ -294,7 +312,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   if (!result) return nullptr;
   if (!drop_unused_rng(b)) return nullptr;
   b.completed = true;
-  b.counted = std::vector<const void*>();
+  b.counted.clear();
   if (torch_api.has_accelerator && b.environment) {
     const Ref checked(PyObject_CallMethod(b.environment, "after_forward", nullptr));
     if (!checked) return nullptr;

@@ -8,6 +8,7 @@
 // the cycle value -> its node -> saved variable -> value.
 #pragma once
 
+#include <unordered_map>
 #include <vector>
 
 #include "core.h"
@@ -60,9 +61,9 @@ struct FrameBody {
   std::vector<Holder*> holders;  // borrowed; NULL once dead
   std::vector<TensorHeader> headers;
   std::vector<int64_t> shapes;
-  std::vector<const void*> counted;  // memory that freed_bytes has counted
-  std::vector<PyObject*> outputs;    // weak references, in a unit of several layers
-  std::vector<PyObject*> records;    // tensors that record() copied, where the core cannot
+  std::unordered_map<PyObject*, Ref> counted;  // storages that freed_bytes has counted, weak
+  std::vector<PyObject*> outputs;              // weak references, in a unit of several layers
+  std::vector<PyObject*> records;  // tensors that record() copied, where the core cannot
   uint32_t n_records = 0;
   uint64_t saved_bytes = 0;
   size_t awaited = 0;  // Outputs that a graph may still ask for

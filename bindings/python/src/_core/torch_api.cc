@@ -82,6 +82,7 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"Error", &torch_api.error},
       {"SavedTensor", &torch_api.saved_tensor_type},
       {"TensorBase", &torch_api.tensor_type},
+      {"Parameter", &torch_api.parameter_type},
   };
   for (const auto& w : wanted)
     if (!take(callables, w.key, w.out)) return nullptr;

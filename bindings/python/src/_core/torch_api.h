@@ -22,7 +22,8 @@ struct TorchApi {
       *get_state, *set_state;
   PyObject *capture_environment, *replay_in_environment, *is_tail_silent, *before_shared_replay,
       *profiler_enabled;  // rcore's own, for what is rare
-  PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type;
+  PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type,
+      *parameter_type;
   bool has_accelerator = false;
 };
 extern TorchApi torch_api;

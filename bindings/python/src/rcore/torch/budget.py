@@ -1,14 +1,14 @@
 # rcore/torch/budget.py: from what a warm-up forward saved to the fastest choice that a budget allows.
 """Plans within a budget of saved bytes.
 
-The compiled planner chooses among the places of a layer; whether a choice fits is read from the forecast, which is exact.
-As the planner's own model counts a layer's kept bytes in all of its backward, it is asked with budgets around the user's,
-until its choice is the best that fits.
+The compiled planner chooses among the places; whether a choice fits is read from the forecast, which is exact. As places
+that share a block free another number of bytes together than apart, the planner is also asked with budgets around the
+user's, until its choice is the best that fits.
 """
 from __future__ import annotations
 
+import bisect
 import dataclasses
-import statistics
 from typing import Any, Iterator
 
 from rcore.errors import Error
@@ -18,7 +18,7 @@ from rcore.torch.forecast import Choice, Forecast, Group
 __all__ = ["Plan", "plan_within"]
 
 #: Questions to the planner for one number of whole layers.
-_QUESTIONS = 10
+_QUESTIONS = 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,15 @@ class _Search:
         self.best_seconds = float("inf")
         self.least = (float("inf"), Choice())
         self._peaks: dict[Choice, int] = {}
-        held = forecast.held(Choice())
+        held = forecast.held_blocks(Choice())
         alone = {g: Choice(frozenset((g,))) for g in forecast.groups}
-        self.freed = {g: held - forecast.held(choice) for g, choice in alone.items()}
+        total = sum(map(forecast.bytes_of, held))
+        self.freed: dict[Group, int] = {}
+        self.freed_blocks: dict[Group, set[int]] = {}
+        for g, choice in alone.items():
+            left = forecast.held_blocks(choice)
+            self.freed[g] = total - sum(map(forecast.bytes_of, left))
+            self.freed_blocks[g] = held.keys() - left.keys()
         self.seconds = {g: forecast.seconds(choice) for g, choice in alone.items()}
 
     def fits(self, choice: Choice) -> bool:
@@ -82,30 +88,36 @@ class _Search:
         return self._peaks[choice]
 
 
-def _inventory(search: _Search, layers: list[int], groups: list[Group], whole: int) -> dict[str, Any]:
-    """The request's measured tensors: one for each place outside of the first `whole` layers."""
-    by_signature: dict[tuple, dict[str, Any]] = {}
-    for index, layer in enumerate(layers):
-        mine = [g for g in groups if g.layer == layer and index >= whole and search.freed[g] > 0]
-        tensors = [{"name": g.kind, "kind": f"measured_{g.kind}", "slot": "saved", "role": "saved", "bytes": search.freed[g]} for g in mine]
-        tensors.append({"name": "rest", "kind": "measured_rest", "slot": "rest", "role": "saved", "bytes": 0, "can_recompute": False})
-        signature = tuple((t["name"], t["bytes"]) for t in tensors)
-        entry = by_signature.setdefault(signature, {"layers": [], "seconds": {}, "tensors": tensors})
-        entry["layers"].append(index)
-        for g in mine:
-            entry["seconds"].setdefault(g.kind, []).append(search.seconds[g])
-    classes = []
-    for number, entry in enumerate(by_signature.values()):
-        for t in entry["tensors"]:
-            if t["name"] in entry["seconds"]:
-                t["recompute_seconds"] = statistics.median(entry["seconds"][t["name"]])
-        classes.append({"name": f"layer{number}", "layers": entry["layers"], "forward_seconds": 0.001, "backward_seconds": 0.002,
-                        "tensors": entry["tensors"]})
-    kinds = sorted({t["kind"] for c in classes for t in c["tensors"]})
-    return {"num_layers": len(layers), "kinds": kinds, "classes": classes}
+def _inventory(search: _Search, groups: list[Group], whole: int) -> tuple[dict[str, Any], list[Group | None]]:
+    """The request's measured tensors, and what each of its layers is.
+
+    A layer of the request is a stretch of the forward that ends with a place, so that what was saved behind it is not
+    held any more when the place is replayed. Its tensors are what the place saves, and the rest, which stays.
+    """
+    forecast = search.forecast
+    outside = [g for g in groups if g.layer not in {s.place.layer for s in forecast.layers[:whole]} and search.freed[g] > 0]
+    ends: list[tuple[int, Group | None]] = sorted(((forecast.replayed_at(g), g) for g in outside), key=lambda e: e[0])
+    ends += [(forecast.end, None)]
+    rest = dict.fromkeys(range(len(ends)), 0)
+    freed = set().union(*(search.freed_blocks[g] for g in outside))
+    for block, at in forecast.held_blocks(Choice(frozenset(), whole)).items():
+        if block not in freed:
+            rest[bisect.bisect_left(ends, at + 1, key=lambda e: e[0])] += forecast.bytes_of(block)
+    classes: dict[tuple, dict[str, Any]] = {}
+    for number, (_, group) in enumerate(ends):
+        tensors = [{"name": "rest", "kind": "measured_rest", "slot": "rest", "role": "saved", "bytes": rest[number],
+                    "can_recompute": False}]
+        if group is not None:
+            tensors.append({"name": "place", "kind": f"measured_{group.kind}", "slot": "saved", "role": "saved",
+                            "bytes": search.freed[group], "recompute_seconds": search.seconds[group]})
+        entry = classes.setdefault(tuple(tuple(t.values()) for t in tensors), {
+            "name": f"stretch{len(classes)}", "layers": [], "forward_seconds": 0.001, "backward_seconds": 0.002, "tensors": tensors})
+        entry["layers"].append(number)
+    kinds = sorted({t["kind"] for c in classes.values() for t in c["tensors"]})
+    return {"num_layers": len(ends), "kinds": kinds, "classes": list(classes.values())}, [g for _, g in ends]
 
 
-def _ask(inventory: dict[str, Any], budget: int, layers: list[int], whole: int) -> Choice | None:
+def _ask(inventory: dict[str, Any], budget: int, groups: list[Group | None], whole: int) -> Choice | None:
     """The planner's choice; None where it sees none."""
     request = {"rcore_plan": 1, "inventory": inventory, "budget_bytes": budget, "options": ["recompute"]}
     try:
@@ -114,28 +126,31 @@ def _ask(inventory: dict[str, Any], budget: int, layers: list[int], whole: int) 
         if error.status == "RC_E_BUDGET":
             return None
         raise
-    groups = frozenset(Group(d["tensor"], layers[at]) for rank in report["ranks"] for d in rank["decisions"]
-                       if d["action"] == "recompute" for at in d["layers"])
-    return Choice(groups, whole)
+    chosen = (groups[at] for rank in report["ranks"] for d in rank["decisions"] if d["action"] == "recompute" for at in d["layers"])
+    return Choice(frozenset(g for g in chosen if g is not None), whole)
 
 
 def _search_groups(search: _Search, groups: list[Group], whole: int) -> None:
-    """Asks for the places outside of the first `whole` layers, with budgets around the one that is left for them."""
-    forecast = search.forecast
-    layers = sorted({s.place.layer for s in forecast.layers} | {g.layer for g in groups})
-    inventory = _inventory(search, layers, groups, whole)
-    total = sum(t["bytes"] * len(c["layers"]) for c in inventory["classes"] for t in c["tensors"])
+    """Asks for the places outside of the first `whole` layers, with the user's budget and with others around it."""
     search.fits(Choice(frozenset(), whole))
-    low, high = 0, total  # of the planner's bytes: what its tensors may take
+    inventory, places = _inventory(search, groups, whole)
+    low, high = 0, sum(t["bytes"] * len(c["layers"]) for c in inventory["classes"] for t in c["tensors"])
+    middle = min(search.budget, high)
     for _ in range(_QUESTIONS):
-        if low >= high:
-            break
-        middle = (low + high + 1) // 2
-        choice = _ask(inventory, middle, layers, whole)
+        choice = _ask(inventory, middle, places, whole)
         if choice is None or search.fits(choice):
             low = middle
         else:
             high = middle - 1
+        if low >= high:
+            break
+        middle = (low + high + 1) // 2
+
+
+def _drop_needless(search: _Search) -> None:
+    """Takes places out of the best choice that fit as they are."""
+    for group in sorted(search.best.groups, key=lambda g: -search.seconds[g]):
+        search.fits(dataclasses.replace(search.best, groups=search.best.groups - {group}))
 
 
 def _ranges(layers: list[int]) -> Iterator[tuple[int, int]]:
@@ -175,7 +190,9 @@ def plan_within(limit: int | float, forecast: Forecast) -> Plan:
             for whole in range(len(forecast.layers) + 1):
                 if forecast.seconds(Choice(frozenset(), whole)) < search.best_seconds:
                     _search_groups(search, groups, whole)
-        if search.best is None:
+        if search.best is not None:
+            _drop_needless(search)
+        else:
             for unit in range(2, len(forecast.layers) + 1):
                 search.fits(Choice(unit=unit))
     if search.best is None:

@@ -79,6 +79,7 @@ def _setup() -> bool:
         "Error": errors.Error,
         "SavedTensor": _autograd.SavedTensor,
         "TensorBase": torch._C.TensorBase,
+        "Parameter": torch.nn.Parameter,
         "has_accelerator": environment.has_accelerator(),
         "dlpack_exchange_api": api if type(api).__name__ == "PyCapsule" else None,
     })

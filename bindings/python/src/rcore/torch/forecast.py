@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import statistics
 from typing import Iterable
 
 from rcore.torch.observing import Observed, Site
@@ -56,8 +57,20 @@ class Forecast:
             if site.place.kind != "layer":
                 self.groups.setdefault(Group(site.place.kind, site.place.layer), []).append(site)
             self._scope[id(site)] = self._layer_around(site)
+        self._smooth_times()
         self._numbers = {id(s): i for i, s in enumerate(observed.sites)}
         self.end = len(observed.saves)
+
+    def _smooth_times(self) -> None:
+        """Places that save the same take the same time: one forward alone is noisy."""
+        alike: dict[tuple, list[Site]] = {}
+        for s in self._observed.sites:
+            saved = sum(self._observed.bytes[b] for b in self._observed.saves[s.begin:s.end])
+            alike.setdefault((s.place.kind, s.end - s.begin, saved), []).append(s)
+        for sites in alike.values():
+            seconds = statistics.median(s.seconds for s in sites), statistics.median(s.whole_seconds for s in sites)
+            for s in sites:
+                s.seconds, s.whole_seconds = seconds
 
     def _layer_around(self, site: Site) -> Site | None:
         while site.around >= 0:
@@ -95,10 +108,20 @@ class Forecast:
         kept, discarded = self._regions(choice)
         return sum(s.seconds for s in kept) + sum(s.whole_seconds for s in discarded)
 
-    def held(self, choice: Choice) -> int:
-        """The bytes held at the end of forward."""
+    def bytes_of(self, block: int) -> int:
+        """Of one block."""
+        return self._observed.bytes[block]
+
+    def held_blocks(self, choice: Choice) -> dict[int, int]:
+        """The blocks held at the end of forward, and from which position on."""
         kept, discarded = self._regions(choice)
-        return sum(self._observed.bytes[b] for b in self._kept_blocks(kept, discarded, self._notes(kept, discarded)))
+        return self._kept_blocks(kept, discarded, self._notes(kept, discarded))
+
+    def replayed_at(self, group: Group) -> int:
+        """The position before which backward needs the first replay of a group."""
+        kept, discarded = self._regions(Choice(frozenset((group,))))
+        moments = [last for found in self._notes(kept, discarded).values() for _, last in found]
+        return max([s.end for s in kept + discarded] + [last + 1 for last in moments])
 
     def peak(self, choice: Choice) -> int:
         """The most bytes held at once."""

@@ -1,0 +1,278 @@
+# tests/test_budget.py: policies planned from a budget: what was predicted is what is measured, and never more than allowed.
+from __future__ import annotations
+
+import copy
+import io
+import re
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import rcore.torch as rt
+from rcore.torch import Policy
+from rcore.torch.budget import plan_within
+from rcore.torch.forecast import Choice, Forecast, Group
+
+pytest.importorskip("transformers")
+from models import FAMILIES, TorchEncoder, llama, same, step  # noqa: E402
+
+SHAPE = (2, 24)
+
+
+def make(family="llama"):
+    torch.manual_seed(0)
+    return FAMILIES[family]().train()
+
+
+def ids(shape=SHAPE):
+    return torch.randint(0, 64, shape, generator=torch.Generator().manual_seed(7))
+
+
+def measured(model, policy, inputs):
+    """The most saved bytes of one step under a policy."""
+    with rt.apply(model, policy), rt.watch(model) as watched:
+        step(model, inputs)
+    return watched.saved_peak
+
+
+def forecast_of(model, inputs):
+    """The forecast that the model's warm-up makes."""
+    made = []
+
+    def note(limit, forecast):
+        made.append(forecast)
+        return plan_within(limit, forecast)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rcore.torch.budgeted.plan_within", note)
+        with rt.apply(model, Policy.budget(1.0)):
+            step(model, inputs)
+    return made[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ten_budgets_are_kept_predicted_and_give_the_same_bits(family):
+    model, inputs = make(family), ids()
+    want = step(model, inputs)
+    everything = measured(model, Policy.none(), inputs)
+    least = forecast_of(model, inputs).peak(Choice(whole=4))
+    for tenth in range(10):
+        limit = least + (everything - least) * tenth // 9
+        rt.apply(model, Policy.budget(limit))
+        for _ in range(3):
+            assert same(want, step(model, inputs))
+        budget = rt.report(model).budget
+        # What a branch that ends in nothing saves is gone before the forward is (a router's, a few bytes).
+        assert everything <= budget["keep_all_bytes"] <= 1.01 * everything and budget["budget_bytes"] == limit
+        assert budget["measured_bytes"] <= limit
+        assert abs(budget["measured_bytes"] - budget["predicted_bytes"]) <= 0.02 * budget["predicted_bytes"]
+    rt.remove(model)
+
+
+HAND = {
+    "core_attn": (Policy.selective("core_attn"), ("core_attn",)),
+    "layernorm": (Policy.selective("layernorm"), ("attn_norm", "mlp_norm")),
+    "mlp": (Policy.selective("mlp"), ("mlp",)),
+    "all three": (Policy.selective("core_attn", "layernorm", "mlp"), ("core_attn", "attn_norm", "mlp_norm", "mlp")),
+}
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_forecast_of_every_hand_policy_is_exact_and_no_plan_is_worse(attention):
+    torch.manual_seed(0)
+    model, inputs = llama(attn_implementation=attention).train(), ids()
+    forecast = forecast_of(model, inputs)
+    choices = {name: (policy, Choice(frozenset(Group(k, layer) for k in kinds for layer in range(4))))
+               for name, (policy, kinds) in HAND.items()}
+    choices["keep"] = Policy.none(), Choice()
+    choices["each layer"] = Policy.full("uniform", 1), Choice(whole=4)
+    choices["first two"] = Policy.full("block", 2), Choice(whole=2)
+    choices["chunks of 2"] = Policy.full("uniform", 2), Choice(unit=2)
+    choices["one chunk"] = Policy.full("uniform", 4), Choice(unit=4)
+    for name, (policy, choice) in choices.items():
+        assert measured(model, policy, inputs) == forecast.peak(choice), name
+        plan = plan_within(forecast.peak(choice), forecast)
+        assert plan.predicted_bytes <= forecast.peak(choice), name
+        assert plan.replay_seconds <= forecast.seconds(choice) * 1.001, name
+
+
+def test_a_budget_below_all_is_refused_with_the_least_that_would_do():
+    model, inputs = make(), ids()
+    rt.apply(model, Policy.budget("1KB"))
+    with pytest.raises(rt.Error, match="the least that would do is") as refused:
+        step(model, inputs)
+    assert refused.value.status == "RC_E_BUDGET" and refused.value.field == "budget"
+    least = int(re.search(r"least that would do is (\d+)", str(refused.value))[1])
+    want = step((rt.remove(model), model)[1], inputs)
+    rt.apply(model, Policy.budget(least))
+    for _ in range(2):
+        assert same(want, step(model, inputs))
+    assert rt.report(model).budget["measured_bytes"] <= least
+    rt.apply(model, Policy.budget(least - 1))
+    with pytest.raises(rt.Error, match=f"the least that would do is {least} "):
+        step(model, inputs)
+    rt.remove(model)
+
+
+class Deep(nn.Module):
+    """Layers that save little beside their inputs: below the sum of these, several layers share one."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()) for _ in range(n))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x.square().mean()
+
+
+def test_below_the_sum_of_the_inputs_layers_share_one():
+    model, x = Deep(16), torch.randn(8, 32, requires_grad=True)
+
+    def run():
+        model.zero_grad()
+        x.grad = None
+        model(x).backward()
+        return [x.grad.clone()] + [p.grad.clone() for p in model.parameters()]
+
+    want = run()
+    rt.apply(model, Policy.budget(15 * 1024), mapping={"layers.[0-9]": "layer", "layers.[0-9][0-9]": "layer"})
+    for _ in range(3):
+        assert same(want, run())
+    budget = rt.report(model).budget
+    assert budget["rules"][0]["group_layers"] > 1
+    assert budget["measured_bytes"] == budget["predicted_bytes"] <= 15 * 1024 < budget["keep_all_bytes"] // 3
+    rt.remove(model)
+
+
+def test_torch_layers_with_dropout():
+    torch.manual_seed(0)
+    model, x = TorchEncoder().train(), torch.randn(2, 6, 16)
+
+    def run():
+        model.zero_grad()
+        torch.manual_seed(3)
+        model(x).backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    want = run()
+    rt.apply(model, Policy.budget(0.5))
+    for _ in range(3):
+        assert same(want, run())
+    budget = rt.report(model).budget
+    assert budget["measured_bytes"] == budget["predicted_bytes"] <= budget["budget_bytes"] == budget["keep_all_bytes"] // 2
+    rt.remove(model)
+
+
+def test_each_shape_has_its_own_warm_up_and_plan():
+    model = make()
+    want = {shape: step(model, ids(shape)) for shape in ((2, 24), (1, 8))}
+    applied = rt.apply(model, Policy.budget(0.4))
+    for _ in range(3):
+        for shape, result in want.items():
+            assert same(result, step(model, ids(shape)))
+    assert len(applied.budget.plans) == 2
+    applied.budget.read_meter(stop=True)
+    for signature, plan in applied.budget.plans.items():
+        assert applied.budget.measured[signature] <= plan.budget_bytes
+    rt.remove(model)
+
+
+def test_evaluation_and_accumulation_need_no_marks():
+    model, inputs = make(), ids()
+    want = step(model, inputs)
+    applied = rt.apply(model, Policy.budget(0.5))
+    with torch.no_grad():
+        model(input_ids=inputs, labels=inputs)
+    assert not applied.budget.plans
+    step(model, inputs)
+    model.zero_grad()
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        losses.append(model(input_ids=inputs, labels=inputs).loss)
+    sum(losses).backward()
+    twice = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.equal(a, b + b) for a, b in zip(twice, want[1:]))
+    rt.remove(model)
+
+
+def test_copies_pickles_and_names_are_the_models_own():
+    model, inputs = make(), ids()
+    names, want = list(model.state_dict()), step(model, inputs)
+    with rt.apply(model, Policy.budget(0.5)):
+        step(model, inputs)
+        assert list(model.state_dict()) == names
+        kept = io.BytesIO()
+        torch.save(model, kept)
+        kept.seek(0)
+        loaded, copied = torch.load(kept, weights_only=False), copy.deepcopy(model)
+        assert same(want, step(loaded, inputs)) and same(want, step(copied, inputs))
+    assert "forward" not in model.__dict__ and same(want, step(model, inputs))
+
+
+def test_the_report_shows_the_budget():
+    model, inputs = make(), ids()
+    rt.apply(model, Policy.budget(0.5))
+    assert rt.report(model).budget is None
+    step(model, inputs)
+    assert rt.report(model).budget["measured_bytes"] is None and "not measured yet" in str(rt.report(model))
+    step(model, inputs)
+    report = rt.report(model)
+    assert f"{report.budget['measured_bytes']} measured" in str(report) and '"predicted_bytes"' in report.to_json()
+    assert report.totals["replays"] > 0
+    with rt.watch(model) as watched:
+        step(model, inputs)
+    assert rt.report(model, watched).saved_peak == report.budget["measured_bytes"]
+    rt.remove(model)
+
+
+@pytest.mark.parametrize("limit, bytes_or_share", [("6GB", 6 * 10**9), ("1.5 GiB", 3 * 2**29), ("512MiB", 2**29), (12, 12), (0.25, 0.25),
+                                                   (1.0, 1.0), ("300", 300)])
+def test_limits_are_read(limit, bytes_or_share):
+    assert Policy.budget(limit).limit == bytes_or_share
+
+
+@pytest.mark.parametrize("limit", ["6 parsecs", "", "-1GB", 0, -3, 1.5, True, None, 0.0])
+def test_wrong_limits_are_refused(limit):
+    with pytest.raises(rt.Error, match="budget"):
+        Policy.budget(limit)
+
+
+def test_a_meter_counts_a_storage_once_and_no_parameter():
+    linear = nn.Linear(8, 8)
+    x = torch.randn(4, 8, requires_grad=True)
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, v):
+            y = v * 2  # 128 bytes
+            return (self.linear(y) + y.sin() + y.view(32).cos().view(4, 8)).sum()
+
+    with rt.watch(Twice()) as nothing:
+        pass
+    assert nothing.saved_peak == 0
+    model = Twice()
+    with rt.watch(model) as watched:
+        out = model(x)
+        assert watched.saved_peak == 128
+        with pytest.raises(rt.Error, match="another model"), rt.watch(linear):
+            pass
+        out.backward()
+    assert watched.saved_peak == 128
+
+
+def test_no_warning_from_a_budget():
+    model, inputs = make(), ids()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rt.apply(model, Policy.budget(0.3))
+        for _ in range(3):
+            step(model, inputs)
+    rt.remove(model)
