@@ -165,6 +165,18 @@ void context_inputs(std::vector<Probe>& all) {
 }
 
 void policy_inputs(std::vector<Probe>& all) {
+  all.push_back(input<rc_plan_budget>(
+      "plan_budget", RC_TYPE_PLAN_BUDGET,
+      [](World&) {
+        rc_plan_budget b = rc_plan_budget_init();
+        b.bytes = 1u << 30;
+        return b;
+      },
+      [](World& w, rc_plan_budget* b, std::uint32_t) {
+        rc_plan* out = not_null<rc_plan>();
+        const rc_status status = rc_plan_measured(w.context, b, &out);
+        return made(status, out, rc_plan_release);
+      }));
   all.push_back(input<rc_policy_desc>(
       "policy_desc", RC_TYPE_POLICY_DESC,
       [](World&) {

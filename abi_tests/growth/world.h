@@ -50,8 +50,8 @@ inline rc_tensor_spec floats(void* data, const std::int64_t* shape, int ndim) {
   return s;
 }
 
-// A context with a policy that recomputes `layernorm`, one module of that kind, a logged step that
-// has ended, an open step, a replayed region and an open one.
+// A context with a policy that recomputes `layernorm`, one module of that kind, a profiled step
+// that has ended, an open step, a replayed region and an open one.
 struct World {
   World() {
     rc_context_desc c = rc_context_desc_init();
@@ -76,7 +76,7 @@ struct World {
     rc_module_desc m = module_desc();
     EXPECT_EQ(RC_OK, rc_module_register(context, &m, &module));
     rc_step_desc s = rc_step_desc_init();
-    s.flags = RC_STEP_LOG;
+    s.flags = RC_STEP_PROFILE;
     rc_step* logged = nullptr;
     EXPECT_EQ(RC_OK, rc_step_begin(context, &s, &logged));
     rc_region* r = full_region(logged);
