@@ -203,6 +203,62 @@ TEST(GptFlags, MegatronsSpellingsGiveThePoliciesOfTheList) {
   }
 }
 
+TEST(GptBudgets, AreHeldAsPredictedWithTheSameLossesAndGradients) {
+  TemporaryFile report("b.json"), front("b.svg");
+  const Outcome outcome =
+      run("--budgets 5 --budget 0.5 --policy mlp --policy uniform-2" + std::string(kSmall) +
+          " --report " + report.path() + " --front " + front.path());
+  ASSERT_EQ(outcome.code, 0) << outcome.text;
+  EXPECT_NE(outcome.text.find("bit-identical under every policy"), std::string::npos);
+  EXPECT_NE(outcome.text.find("Pareto front"), std::string::npos) << outcome.text;
+  const Json json(report.path());
+  json_t* policies = json["policies"];
+  ASSERT_EQ(json_array_size(policies), 9u);  // none, mlp, uniform-2, one budget, five
+  const json_t* none = json_array_get(policies, 0);
+  const auto number = [](const json_t* policy, const char* key) {
+    return json_number_value(json_object_get(policy, key));
+  };
+  const double all = number(none, "measured_peak_bytes");
+  double before = 0;
+  for (size_t i = 0; i < 9; ++i) {
+    const json_t* policy = json_array_get(policies, i);
+    const double budget = number(policy, "budget_bytes");
+    const double peak = number(policy, "measured_peak_bytes");
+    EXPECT_EQ(budget > 0, i >= 3);
+    EXPECT_TRUE(json_equal(json_object_get(policy, "gradient_digest"),
+                           json_object_get(none, "gradient_digest")));
+    EXPECT_EQ(peak, number(policy, "predicted_peak_bytes"));
+    if (i < 3) continue;
+    EXPECT_LE(peak, budget);
+    if (i == 3) {
+      EXPECT_EQ(budget, static_cast<double>(static_cast<json_int_t>(all / 2)));
+    } else {
+      EXPECT_GT(budget, before);
+      before = budget;
+    }
+  }
+  EXPECT_EQ(before, all);
+  EXPECT_EQ(number(json_array_get(policies, 8), "replays_per_step"), 0);
+  const std::string svg = read_file(front.path());
+  EXPECT_EQ(svg.rfind("<svg ", 0), 0u);
+  EXPECT_NE(svg.find(">budget 5 of 5</text>"), std::string::npos);
+  EXPECT_NE(svg.find(">mlp</text>"), std::string::npos);
+}
+
+TEST(GptBudgets, ThatNothingFitsNameTheLeastThatWould) {
+  const Outcome outcome = run(std::string("--policy budget=1kB") + kSmall);
+  EXPECT_EQ(outcome.code, 1) << outcome.text;
+  EXPECT_NE(outcome.text.find("budget=1kB: budget.bytes: 1000 bytes; the least that would do is "),
+            std::string::npos)
+      << outcome.text;
+}
+
+TEST(GptBudgets, ServeALongRunToo) {
+  const Outcome outcome = run(std::string("--train 4 --budget 0.3") + kSmall);
+  EXPECT_EQ(outcome.code, 1) << outcome.text;  // four steps do not beat the bigram model
+  EXPECT_NE(outcome.text.find("policy budget=0.3"), std::string::npos) << outcome.text;
+}
+
 struct Mistake {
   const char* arguments;
   const char* told;  // must be in the one line
@@ -238,6 +294,14 @@ const Mistake kMistakes[] = {
     {"--policy-json /nonexistent/policy.json", "/nonexistent/policy.json"},
     {"--compare /nonexistent/report.json --layers 1", "/nonexistent/report.json"},
     {"--text /nonexistent/text --train 1", "/nonexistent/text"},
+    {"--budget", "--budget: needs a value"},
+    {"--budget 0", "neither bytes"},
+    {"--budget -5MB", "neither bytes"},
+    {"--budget 60XB", "60XB"},
+    {"--budget 1.5", "needs a unit"},
+    {"--policy budget=much", "much"},
+    {"--budgets 1", "--budgets"},
+    {"--budgets 60", "--budgets"},
     {"--recompute-granularity sometimes", "sometimes"},
     {"--recompute_granularity selective --recompute_modules core_atn", "core_attn"},
     {"--recompute-granularity full", "recompute_method"},

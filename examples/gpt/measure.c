@@ -58,7 +58,7 @@ static bool settle_policy(Trainer* trainer, const Options* options, const Policy
     rc_policy_release(*policy);
     *policy = plan;
   }
-  result->predicted_peak_bytes = policy_predict(store, *policy, &result->predicted_seconds);
+  result->predicted_peak_bytes = policy_predict(store, *policy, &result->predicted_replay_seconds);
   policy_apply(store, *policy);
   return true;
 }

@@ -71,10 +71,10 @@ void policy_print_notes(const PolicySpec* spec, const rc_policy* policy) {
            note.message);
 }
 
-uint64_t policy_predict(Store* store, rc_policy* policy, double* step_seconds) {
+uint64_t policy_predict(Store* store, rc_policy* policy, double* replay_seconds) {
   rc_prediction prediction = rc_prediction_init();
   store_must(rc_predict(store->context, policy, &prediction), "rc_predict");
-  *step_seconds = 1e-9 * (double)prediction.step_ns;
+  *replay_seconds = 1e-9 * (double)prediction.replay_ns;
   return prediction.peak_bytes;
 }
 

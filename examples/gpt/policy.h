@@ -14,9 +14,9 @@ rc_policy* policy_create(const PolicySpec* spec, const Sizes* sizes, char* error
  * expect it. */
 void policy_print_notes(const PolicySpec* spec, const rc_policy* policy);
 
-/* What the last logged step would hold under the policy, its highest bytes; and how long it would
- * take, if it was profiled, else 0. */
-uint64_t policy_predict(Store* store, rc_policy* policy, double* step_seconds);
+/* What the last logged step would hold under the policy, its highest bytes; and what its replays
+ * would take, if it was profiled, else 0. */
+uint64_t policy_predict(Store* store, rc_policy* policy, double* replay_seconds);
 /* rcore's answer to a budget, from the last profiled step; the budget in bytes goes to
  * `budget_bytes`. NULL and one line in `error` where nothing fits. */
 rc_policy* policy_plan(Store* store, const PolicySpec* spec, uint64_t* budget_bytes, char* error,

@@ -108,16 +108,17 @@ bool report_write(const char* path, const Options* options, const PolicyResult* 
     if (!r->ok) continue;
     json_array_append_new(
         list,
-        json_pack(
-            "{s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:o}", "policy",
-            r->policy, "budget_bytes", (json_int_t)r->budget_bytes, "predicted_seconds",
-            r->predicted_seconds, "predicted_peak_bytes", (json_int_t)r->predicted_peak_bytes,
-            "measured_peak_bytes", (json_int_t)r->measured_peak_bytes, "resident_bytes",
-            (json_int_t)r->resident_bytes, "arena_bytes", (json_int_t)r->arena_bytes, "arena_bound",
-            (json_int_t)r->arena_bound, "arena_misses", (json_int_t)r->arena_misses, "step_seconds",
-            r->step_seconds, "step_ratio", r->step_ratio, "replays_per_step", r->replays_per_step,
-            "final_loss", r->final_loss, "loss_digest", digest_json(r->loss_digest),
-            "gradient_digest", digest_json(r->gradient_digest)));
+        json_pack("{s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:o}",
+                  "policy", r->policy, "budget_bytes", (json_int_t)r->budget_bytes,
+                  "predicted_replay_seconds", r->predicted_replay_seconds, "predicted_peak_bytes",
+                  (json_int_t)r->predicted_peak_bytes, "measured_peak_bytes",
+                  (json_int_t)r->measured_peak_bytes, "resident_bytes",
+                  (json_int_t)r->resident_bytes, "arena_bytes", (json_int_t)r->arena_bytes,
+                  "arena_bound", (json_int_t)r->arena_bound, "arena_misses",
+                  (json_int_t)r->arena_misses, "step_seconds", r->step_seconds, "step_ratio",
+                  r->step_ratio, "replays_per_step", r->replays_per_step, "final_loss",
+                  r->final_loss, "loss_digest", digest_json(r->loss_digest), "gradient_digest",
+                  digest_json(r->gradient_digest)));
   }
   json_t* report =
       json_pack("{s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I}, s:i, s:i, s:o}", "attention",

@@ -12,7 +12,7 @@ void result_write(FILE* out, const PolicyResult* r) {
           " %a %a %a %" PRIx64 " %" PRIx64 " %" PRIu64 " %a\n",
           r->predicted_peak_bytes, r->measured_peak_bytes, r->resident_bytes, r->arena_bytes,
           r->arena_bound, r->arena_misses, r->step_seconds, r->replays_per_step, r->final_loss,
-          r->loss_digest, r->gradient_digest, r->budget_bytes, r->predicted_seconds);
+          r->loss_digest, r->gradient_digest, r->budget_bytes, r->predicted_replay_seconds);
   fflush(out);
 }
 
@@ -61,6 +61,6 @@ int result_read_line(const char* line, PolicyResult* r, int* done, int* total) {
                  &r->predicted_peak_bytes, &r->measured_peak_bytes, &r->resident_bytes,
                  &r->arena_bytes, &r->arena_bound, &r->arena_misses, &r->step_seconds,
                  &r->replays_per_step, &r->final_loss, &r->loss_digest, &r->gradient_digest,
-                 &r->budget_bytes, &r->predicted_seconds) == 13;
+                 &r->budget_bytes, &r->predicted_replay_seconds) == 13;
   return r->ok;
 }

@@ -12,9 +12,9 @@ typedef struct PolicyResult {
   char policy[96];
   int ok;
   uint64_t predicted_peak_bytes, measured_peak_bytes;
-  uint64_t budget_bytes;    /* 0 = none was given */
-  double predicted_seconds; /* 0 = the logged step was not profiled */
-  uint64_t resident_bytes;  /* 0 where the system does not tell */
+  uint64_t budget_bytes;           /* 0 = none was given */
+  double predicted_replay_seconds; /* of a step; 0 = the logged one was not profiled */
+  uint64_t resident_bytes;         /* 0 where the system does not tell */
   /* Of the last measured step: the arena's height, its lower bound, blocks it had no place for. */
   uint64_t arena_bytes, arena_bound, arena_misses;
   double step_seconds; /* median                           */
