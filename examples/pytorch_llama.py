@@ -6,11 +6,13 @@ and prints for each way of recomputing what it needs and costs.
     python examples/pytorch_llama.py                     # all three models
     python examples/pytorch_llama.py --model llama --steps 20
     python examples/pytorch_llama.py --model llama --policy "--recompute-granularity selective --recompute-modules mlp"
+    python examples/pytorch_llama.py --model llama --budget 12MB --budget 0.4
 
 Peak live bytes are torch's own allocations in one step, from its profiler, beyond what is there between steps. Peak
+saved bytes are what the graph holds for backward, by rcore's own count; each budget is asserted in them. Peak
 resident memory is how far one step raises the operating system's high-water mark. Times are ratios to torch's checkpoint of every
 layer, step by step in turn in one process, with the quartiles; the row of torch's checkpoint itself is the A/A ratio.
-Losses are compared bit for bit with those of no recomputation.
+Losses are compared bit for bit with those of no recomputation. The last lines are the Pareto front of saved bytes and time.
 """
 from __future__ import annotations
 
@@ -86,12 +88,9 @@ def under(model: torch.nn.Module, how: Any) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            model._set_gradient_checkpointing(
-                enable=True, gradient_checkpointing_func=functools.partial(torch_checkpoint, use_reentrant=False))
-            try:
-                yield
-            finally:
-                model.gradient_checkpointing_disable()
+        model._set_gradient_checkpointing(
+            enable=True, gradient_checkpointing_func=functools.partial(torch_checkpoint, use_reentrant=False))
+        yield
     else:
         with rcore.torch.apply(model, how):
             yield
@@ -105,16 +104,21 @@ class Trainer:
         self.model, self.data, self.how = make().train(), data, how
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self.losses: list[float] = []
+        self._applied = contextlib.ExitStack()
+        self._applied.enter_context(under(self.model, how))
+
+    def close(self) -> None:
+        """Takes the policy off."""
+        self._applied.close()
 
     def step(self) -> float:
         """One step; its time in seconds."""
         ids = batch(self.data, len(self.losses))
         torch.manual_seed(1000 + len(self.losses))
-        with under(self.model, self.how):
-            begin = time.perf_counter()
-            loss = self.model(input_ids=ids, labels=ids).loss
-            loss.backward()
-            took = time.perf_counter() - begin
+        begin = time.perf_counter()
+        loss = self.model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        took = time.perf_counter() - begin
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
         self.losses.append(loss.item())
@@ -131,6 +135,20 @@ def live_peak(trainer: Trainer) -> int:
         live += event.nbytes()
         peak = max(peak, live)
     return peak
+
+
+def saved_peak(trainer: Trainer) -> int | None:
+    """Most bytes that the graph holds for backward in one step; None for torch's checkpoint, which hides its own."""
+    if trainer.how == "torch":
+        trainer.step()  # as many steps as the others
+        return None
+    with rcore.torch.watch(trainer.model) as watched:
+        trainer.step()
+    budget = rcore.torch.report(trainer.model).budget if trainer.how is not None else None
+    if budget is not None:
+        predicted, measured = budget["predicted_bytes"], watched.saved_peak
+        assert measured <= budget["budget_bytes"] and abs(measured - predicted) <= 0.02 * predicted, budget
+    return watched.saved_peak
 
 
 def resident_peak(trainer: Trainer) -> int:
@@ -158,6 +176,7 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
     order = [*trainers.items(), ("control", control)]
     for trainer in (*trainers.values(), control):
         trainer.step()
+        trainer.step()  # the first one under a budget is its warm-up
     for _ in range(steps):
         random.shuffle(order)
         for row, trainer in order:
@@ -167,12 +186,30 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
     same = {row: trainer.losses == losses for row, trainer in trainers.items()}
     print(f"\n### {name}: {sum(p.numel() for p in control.model.parameters()) / 1e6:.1f} M parameters, {BATCH} x {LENGTH} tokens, "
           f"{steps} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}\n")
-    print("| | peak live MiB | peak resident MiB | time / torch checkpoint | losses |\n|---|--:|--:|--:|---|")
+    print("| | peak live MiB | peak saved MiB | peak resident MiB | time / torch checkpoint | losses |\n|---|--:|--:|--:|--:|---|")
+    points: list[tuple[int, float, str]] = []
     for row, trainer in trainers.items():
         against = times["control"] if trainer.how == "torch" else times[row]
         ratio = quartiles([a / b for a, b in zip(against, base)])
-        live, resident = live_peak(trainer), resident_peak(trainer)
-        print(f"| {row} | {live / 2**20:.1f} | {resident / 2**20:.0f} | {ratio} | {'the same bits' if same[row] else 'DIFFER'} |", flush=True)
+        live, saved, resident = live_peak(trainer), saved_peak(trainer), resident_peak(trainer)
+        if saved is not None:
+            points.append((saved, statistics.median([a / b for a, b in zip(against, base)]), row))
+        shown = "" if saved is None else f"{saved / 2**20:.1f}"
+        print(f"| {row} | {live / 2**20:.1f} | {shown} | {resident / 2**20:.0f} | {ratio} | {'the same bits' if same[row] else 'DIFFER'} |", flush=True)
+
+
+    for trainer in (*trainers.values(), control):
+        trainer.close()
+    print("\nfront: " + "; ".join(f"{saved / 2**20:.1f} MiB {ratio:.2f} {row}" for saved, ratio, row in front(points)))
+
+
+def front(points: list[tuple[int, float, str]]) -> list[tuple[int, float, str]]:
+    """Those that no other beats in both saved bytes and time, from the smallest."""
+    best: list[tuple[int, float, str]] = []
+    for point in sorted(points):
+        if not best or point[1] < best[-1][1]:
+            best.append(point)
+    return best
 
 
 def main() -> None:
@@ -181,6 +218,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--policy", action="append", default=[], help="Megatron's flags, in one word")
+    parser.add_argument("--budget", action="append", help="bytes (12MB) or a share of what keeping everything takes (0.4); default "
+                        "0.6, 0.4, 0.25")
     parser.add_argument("--policy-json", action="append", default=[], help="a policy in the library's JSON form")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -189,6 +228,8 @@ def main() -> None:
     for name in options.model or models():
         rows = policies(name == "mixtral")
         rows.update({flags: Policy.from_args(flags) for flags in options.policy})
+        rows.update({f"rcore, budget {b}": Policy.budget(float(b) if b.replace(".", "", 1).isdigit() and float(b) <= 1 else b)
+                     for b in options.budget or ("0.6", "0.4", "0.25")})
         rows.update({path: Policy.from_json(pathlib.Path(path)) for path in options.policy_json})
         table(name, models()[name], data, options.steps, rows)
 

@@ -268,6 +268,19 @@ def test_a_meter_counts_a_storage_once_and_no_parameter():
     assert watched.saved_peak == 128
 
 
+def test_a_watch_takes_over_from_the_meter_of_another_models_budget():
+    budgeted, other, inputs = make(), make("gpt2"), ids()
+    rt.apply(budgeted, Policy.budget(0.5))
+    step(budgeted, inputs)
+    step(budgeted, inputs)
+    with rt.watch(other) as watched:
+        step(other, inputs)
+    assert watched.saved_peak > 0
+    budget = rt.report(budgeted).budget
+    assert budget["measured_bytes"] == budget["predicted_bytes"]
+    rt.remove(budgeted)
+
+
 def test_no_warning_from_a_budget():
     model, inputs = make(), ids()
     with warnings.catch_warnings():

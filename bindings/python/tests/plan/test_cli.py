@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -89,6 +90,22 @@ def test_check_finds_every_rule_and_not_only_the_first(cli, fixtures):
     for f in found:
         if f["level"] == "wrong":
             assert f["symptom"] and f["cause"] and f["fix"], f
+
+
+def test_check_sums_many_files_up(cli, fixtures):
+    run = cli("check", "--summary", fixtures / "wrong.sh", fixtures / "dense_wasteful.yaml", fixtures / "moe_fine.yaml")
+    assert run.code == 1
+    assert run.out.startswith("3 files: 1 fine, 1 wasteful, 1 wrong\n")
+    assert "slower than expected" in run.out
+
+
+def test_a_plan_below_the_least_of_single_layers_has_units(cli):
+    small = ("plan", "llama3-70b", "--tp", "8", "--sp", "--seq", "4096", "--options", "recompute")
+    least = cli(*small, "--budget", "1MB").err
+    at_least = int(re.search(r"the least that would do is (\d+)", least).group(1))
+    run = cli(*small, "--budget", f"{at_least}B")
+    assert run.code == 0, run.err
+    assert "units" in run.out and "Proven optimal on every rank" in run.out
 
 
 def test_check_without_a_file_prints_the_failure_table(cli):

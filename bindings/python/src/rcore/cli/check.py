@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import pathlib
+import re
 from typing import Any
 
 from rcore.cli.table import table
@@ -21,6 +23,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("file", nargs="*", metavar="FILE", help="YAML, a shell script, an argument list, or flags in quotes")
     p.add_argument("--hardware", default="h100", metavar="NAME")
     p.add_argument("--json", action="store_true", help="findings as JSON")
+    p.add_argument("--summary", action="store_true", help="how many files are fine, wasteful or wrong, and why")
     p.set_defaults(run=run)
 
 
@@ -45,6 +48,18 @@ def _show(finding: Finding) -> str:
     return "\n".join(lines)
 
 
+def _summary(results: list[dict[str, Any]]) -> str:
+    """Files by verdict, then the findings behind it by how many files have them."""
+    verdicts = collections.Counter(r["verdict"] for r in results)
+    causes: collections.Counter[tuple[str, str, str]] = collections.Counter()
+    for result in results:
+        causes.update({(f["level"], re.sub(r"/\d+$", "", f["field"]), re.sub(r"\d+(\.\d+)?", "N", f["symptom"]))
+                       for f in result["findings"] if f["level"] != "note"})
+    counts = ", ".join(f"{verdicts[v]} {v}" for v in ("fine", "wasteful", "wrong"))
+    rows = [[str(n), level, field, symptom] for (level, field, symptom), n in causes.most_common()]
+    return f"{len(results)} files: {counts}" + ("\n\n" + table(["files", "verdict", "setting", "symptom"], rows) if rows else "")
+
+
 def run(options: argparse.Namespace) -> int:
     if not options.file:
         print(table(["symptom", "cause", "what helps"], FAILURES))
@@ -54,10 +69,12 @@ def run(options: argparse.Namespace) -> int:
         text, source = _read(name)
         found = check(read_settings(text, source), options.hardware)
         results.append({"file": source, "verdict": verdict(found), "findings": [vars(f) for f in found]})
-        if not options.json:
+        if not options.json and not options.summary:
             print(f"{source}: {verdict(found)}")
             for finding in found:
                 print(_show(finding))
+    if options.summary and not options.json:
+        print(_summary(results))
     if options.json:
         print(json.dumps(results, indent=1))
     return 1 if any(r["verdict"] == "wrong" for r in results) else 0

@@ -76,16 +76,25 @@ def _decisions(rank: dict[str, Any], action: str, with_layers: bool) -> str:
     return ", ".join(parts)
 
 
+def _units(rank: dict[str, Any]) -> str:
+    """Layers that are run again together: ``2 x 12, 3 x 4`` is 12 units of two layers and 4 of three."""
+    sizes: dict[int, int] = {}
+    for unit in rank.get("units", []):
+        sizes[unit["n_layers"]] = sizes.get(unit["n_layers"], 0) + 1
+    return ", ".join(f"{size} x {sizes[size]}" for size in sorted(sizes)) or "-"
+
+
 def _table(report: dict[str, Any], with_layers: bool) -> str:
     used = [a for a in ("recompute", "offload", "split", "compress")
             if any(d["action"] == a for r in report["ranks"] for d in r["decisions"])]
+    in_units = any("units" in r for r in report["ranks"])
     rows = []
     for rank in report["ranks"]:
         rows.append([str(rank["rank"]), str(sum(len(c) for c in rank["layers"])), gigabytes(rank["keep_all_peak_bytes"]),
                      gigabytes(rank["budget_bytes"]), gigabytes(rank["peak_bytes"]),
                      gigabytes(rank["keep_all_peak_bytes"] - rank["peak_bytes"]), f"{100 * rank['overhead']:.2f}%",
-                     *(_decisions(rank, a, with_layers) or "-" for a in used)])
-    return table(["rank", "layers", "keep all", "budget", "peak", "freed", "cost", *used], rows)
+                     *([_units(rank)] if in_units else []), *(_decisions(rank, a, with_layers) or "-" for a in used)])
+    return table(["rank", "layers", "keep all", "budget", "peak", "freed", "cost", *(["units"] if in_units else []), *used], rows)
 
 
 def _nearest(report: dict[str, Any]) -> str:
@@ -103,7 +112,8 @@ def _nearest(report: dict[str, Any]) -> str:
 def _proof(report: dict[str, Any]) -> str:
     certificates = [r["certificate"] for r in report["ranks"]]
     if all(c["optimal"] for c in certificates):
-        return "Proven optimal on every rank."
+        again = " The checker proved the bounds again." if all(c["checked"]["bound"] for c in certificates) else ""
+        return f"Proven optimal on every rank.{again}"
     gap = max((c["objective_ps"] - c["lower_bound_ps"]) / max(1, c["objective_ps"]) for c in certificates)
     return f"Not proven optimal within the time limit: at most {100 * gap:.2f} % above the bound."
 

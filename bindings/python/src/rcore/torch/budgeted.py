@@ -71,9 +71,9 @@ class Budgeted:
         if self._adopted != signature:
             self._applied.adopt(Policy(**{k: v for k, v in plan.settings.items() if k != "rcore_policy"}))
             self._adopted = signature
-        if signature in self.measured or Meter.is_running():
+        if signature in self.measured or Meter.running() is not None:
             return self._original(*args, **kwargs)
-        meter = Meter(self._model)
+        meter = Meter(self._model, yields=True)
         self._meter = signature, meter
         try:
             return meter.run(self._original, args, kwargs)

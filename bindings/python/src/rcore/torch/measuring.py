@@ -2,6 +2,7 @@
 """The meter around a model's forward."""
 from __future__ import annotations
 
+import weakref
 from typing import Any, Callable
 
 import torch
@@ -22,19 +23,24 @@ class Meter:
     Parameters, buffers and the model's own inputs do not count. There is one meter in a process.
     """
 
-    _current: "Meter | None" = None
+    _current: "weakref.ref[Meter] | None" = None
 
-    def __init__(self, model: nn.Module) -> None:
-        if Meter._current is not None:
+    def __init__(self, model: nn.Module, yields: bool = False) -> None:
+        """`yields`: another meter may end this one."""
+        other = Meter.running()
+        if other is not None and not other._yields:
             raise Error("rcore.torch: the saved bytes of another model are being measured", "RC_E_STATE")
-        Meter._current = self
+        if other is not None:
+            other.stop()
+        Meter._current = weakref.ref(self)
+        self._yields = yields
         self._peak: int | None = None
         _core.meter_start(list(storages_of([*model.parameters(), *model.buffers()])))
 
     @classmethod
-    def is_running(cls) -> bool:
-        """Whether something is measured now."""
-        return cls._current is not None
+    def running(cls) -> "Meter | None":
+        """The meter that measures now."""
+        return cls._current() if cls._current is not None else None
 
     def run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A forward of the model."""
