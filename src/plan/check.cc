@@ -6,6 +6,8 @@
 #include <tuple>
 #include <vector>
 
+#include "src/plan/unit_stage.h"
+
 namespace rc {
 namespace {
 
@@ -212,6 +214,34 @@ class Checker {
   std::string finding_;
 };
 
+// In order, apart, inside their chunks, of layers that have inputs, and cutting nothing.
+bool units_are_well_formed(const PlanStage& stage, const StagePlan& plan, std::string* finding) {
+  *finding = "ill-formed units";
+  if (!plan.cuts.empty() || plan.choice.size() != stage.chunks.size()) return false;
+  int32_t chunk = 0, end = 0;
+  for (const PlanUnit& unit : plan.units) {
+    if (unit.chunk < chunk || size_t(unit.chunk) >= stage.chunks.size()) return false;
+    if (unit.chunk > chunk) end = 0;
+    chunk = unit.chunk;
+    const std::vector<int32_t>& layers = stage.chunks[size_t(chunk)].layers;
+    if (unit.layers < 2 || unit.first < end) return false;
+    if (int64_t(unit.first) + unit.layers > int64_t(layers.size())) return false;
+    if (plan.choice[size_t(chunk)].size() != layers.size()) return false;
+    end = unit.first + unit.layers;
+    for (int32_t l = unit.first; l < end; ++l) {
+      const PlanLayerClass& k = stage.classes[size_t(layers[size_t(l)])];
+      const std::vector<uint8_t>& own = plan.choice[size_t(chunk)][size_t(l)];
+      if (!may_be_in_unit(k) || own.size() != k.items.size()) return false;
+      const PlanItem& input = k.items[size_t(k.input_item)];
+      if (own[size_t(k.input_item)] >= input.choices.size()) return false;
+      const PlanOption head = input.choices[own[size_t(k.input_item)]].option;
+      if (l == unit.first && head == PlanOption::kRecompute) return false;
+    }
+  }
+  finding->clear();
+  return true;
+}
+
 }  // namespace
 
 PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan, size_t partial_plans) {
@@ -220,9 +250,14 @@ PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan, size_t parti
     check.finding = "there is no plan";
     return check;
   }
-  if (!plan.chain.empty()) {
-    check.fits = check_chain(stage, plan, &check.finding);
-    if (check.fits) check.finding = "bounds of chains are not proven by enumeration";
+  if (!plan.units.empty()) {
+    check.fits = units_are_well_formed(stage, plan, &check.finding);
+    if (!check.fits) return check;
+    const UnitView view = expand_units(stage, plan);
+    check.fits = Checker(view.stage, view.plan).run(&check.finding);
+    check.bound_proven =
+        check.fits && prove_bound_of_units(stage, plan, plan.certificate.lower_bound, partial_plans,
+                                           &check.finding);
     return check;
   }
   check.fits = Checker(stage, plan).run(&check.finding);

@@ -26,7 +26,8 @@ PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan,
 bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
                  std::string* finding);
 
-// A chain plan (one chunk): the order of its steps, its memory and its cost. check_plan calls it.
-bool check_chain(const PlanStage& stage, const StagePlan& plan, std::string* finding);
+// The same over all plans that may have units of layers. Both halves are called by check_plan.
+bool prove_bound_of_units(const PlanStage& stage, const StagePlan& plan, int64_t claim,
+                          size_t partial_plans, std::string* finding);
 
 }  // namespace rc

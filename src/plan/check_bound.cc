@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <map>
+#include <numeric>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -64,6 +66,7 @@ class Proof {
   const size_t limit_;
   std::vector<int64_t> capacity_, link_factor_;
   int64_t movable_ = 0;  // all that may be offloaded
+  int64_t unit_ = 0;     // of all costs; what is below a claim is a unit below
   std::map<Tensors, int64_t> all_;
 };
 
@@ -195,6 +198,8 @@ bool Proof::prepare(std::string* finding) {
     for (size_t l = 0; l < stage_.chunks[c].layers.size(); ++l) {
       for (const PlanItem& item : stage_.classes[size_t(stage_.chunks[c].layers[l])].items) {
         ++all_[tensors(c, l, item)];
+        for (const PlanChoice& choice : item.choices) unit_ = std::gcd(unit_, choice.cost);
+        if (item.rows > 1 && (item.cut_offload || item.cut_recompute)) unit_ = 1;
       }
     }
   }
@@ -207,13 +212,27 @@ Wide Proof::priced(const Option& option) const {
   return sum;
 }
 
-// Drops partial plans that cost no less and use no less than another one (looked for among the
-// neighbours in the order of the first use; enough where one row is tight).
+// Drops partial plans that cost no less and use no less than another one: all of them for one or
+// two rows; for more, those whose better lies among the neighbours in the order of the first use.
 void Proof::keep_best(std::vector<Partial>& partials) const {
   std::sort(partials.begin(), partials.end(), [](const Partial& a, const Partial& b) {
     return a.use != b.use ? a.use < b.use : a.cost < b.cost;
   });
   std::vector<Partial> kept;
+  if (rows_.size() <= 2) {
+    // Of what came before, which uses no more of the first row: cost falling with the second use.
+    std::map<int64_t, int64_t> least;
+    for (const Partial& partial : partials) {
+      const int64_t second = rows_.size() == 2 ? partial.use[1] : 0;
+      auto next = least.upper_bound(second);
+      if (next != least.begin() && std::prev(next)->second <= partial.cost) continue;
+      while (next != least.end() && next->second >= partial.cost) next = least.erase(next);
+      least[second] = partial.cost;
+      kept.push_back(partial);
+    }
+    partials.swap(kept);
+    return;
+  }
   for (const Partial& partial : partials) {
     bool beaten = false;
     const size_t back = std::min<size_t>(kept.size(), rows_.size() > 1 ? 8 : 1);
@@ -309,6 +328,7 @@ bool Proof::enumerate(int64_t claim, const Tensors* cut) {
 }
 
 bool Proof::holds(int64_t claim, std::string* finding) {
+  if (unit_ > 1 && claim > 0) claim = (claim - 1) / unit_ * unit_ + 1;
   if (!enumerate(claim, nullptr)) {
     *finding = "a plan below the bound could not be excluded";
     return false;

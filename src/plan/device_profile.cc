@@ -81,6 +81,8 @@ Status check(const DeviceProfile& p) {
   RC_TRY(positive("tp_rate", p.tp_rate));
   RC_TRY(positive("ep_rate", p.ep_rate));
   RC_TRY(positive("launch_seconds", p.launch_seconds, true));
+  if (!(p.copy_share >= 0 && p.copy_share <= 1))
+    return argument_error("copy_share", format("%g, must be between 0 and 1", p.copy_share));
   const struct {
     const char* field;
     double value;

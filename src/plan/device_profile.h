@@ -18,6 +18,9 @@ struct DeviceProfile {
   double hbm_rate = 0, hbm_share = 0.85;
   // To host memory, one direction, and what is left of it when all devices of a host copy at once.
   double host_rate = 0, host_share = 0.55;
+  // Of a copy's traffic in device memory, what kernels wait for: about the share of a layer's time
+  // in which they are bound by that memory themselves.
+  double copy_share = 0.1;
   double tp_rate = 0;  // of a collective inside a node, per rank
   double ep_rate = 0;  // of an all-to-all between nodes, per rank
   double launch_seconds = 0;

@@ -41,7 +41,10 @@ class LayerEvaluator {
   LayerFate run() {
     LayerFate out;
     out.moments.assign(class_.moments.begin(), class_.moments.end());
-    whole_ = asks("layer", "", RC_ROLE_SAVED).action == RC_ACTION_RECOMPUTE;
+    const Decision whole = asks("layer", "", RC_ROLE_SAVED);
+    whole_ = whole.action == RC_ACTION_RECOMPUTE;
+    unit_first_ = whole.first_layer;
+    unit_end_ = whole.first_layer + whole.n_layers;
     for (const TensorSpec& t : class_.tensors) add(t, &out);
     if (whole_) {
       out.checkpoint = class_.forward_seconds;
@@ -49,9 +52,8 @@ class LayerEvaluator {
       for (const Tail& tail : class_.tails)
         if (replayed(tail.inside)) out.checkpoint += seconds(tail.work, r_.device, fp8());
     }
-    if (!out.heads_unit) {
-      for (const Tail& tail : class_.tails) out.replay += seconds(tail.work, r_.device, fp8());
-    }
+    // Its output is the next layer's input, which its unit does not keep.
+    if (whole_ && unit_end_ > layer_ + 1) out.replay += class_.tail_seconds;
     return out;
   }
 
@@ -81,6 +83,7 @@ class LayerEvaluator {
     Fate fate{.kept = t.bytes};
     const Decision own = asks(t.kind, t.slot, t.role);
     fate.dropped = own.action == RC_ACTION_RECOMPUTE && !is_fused_norm(t);
+    if (t.role == RC_ROLE_DECISION) return {.kept = t.bytes};
     if (t.role != RC_ROLE_INPUT && whole_) fate.dropped = true;
     Decision store = own;
     for (const std::string_view module : enclosing(t)) {
@@ -90,7 +93,6 @@ class LayerEvaluator {
     }
     if (!t.consumer.empty() && store.action == RC_ACTION_KEEP)
       store = asks(t.consumer, "in", RC_ROLE_INPUT);
-    if (t.role == RC_ROLE_DECISION) return fate;
     if (!fate.dropped && store.action == RC_ACTION_STORE) {
       fate.offloaded = store.tier != RC_TIER_DEVICE;
       if (!store.group.empty()) fate.kept = (t.bytes + r_.layout.tp - 1) / r_.layout.tp;
@@ -106,7 +108,10 @@ class LayerEvaluator {
     const Fate fate = fate_of(t);
     out->saved += t.bytes;
     out->kept += fate.kept;
-    (spec.moment < 0 ? out->every : out->moments[size_t(spec.moment)]) += t.bytes - fate.kept;
+    // A unit of several layers comes back at once.
+    const bool at_once = whole_ && unit_end_ - unit_first_ > 1;
+    uint64_t& then = spec.moment < 0 || at_once ? out->every : out->moments[size_t(spec.moment)];
+    then += t.bytes - fate.kept;
     if (fate.dropped) out->dropped += t.bytes;
     if (fate.offloaded) {
       out->offloaded += t.bytes;
@@ -128,6 +133,7 @@ class LayerEvaluator {
   const uint32_t layer_, chunk_;
   const ClassSpec& class_;
   bool whole_ = false;
+  uint32_t unit_first_ = 0, unit_end_ = 0;
 };
 
 struct ChunkFate {

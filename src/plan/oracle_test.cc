@@ -98,7 +98,7 @@ void compare(const char* command, Oracle oracle) {
     shape.chunks = seed % 5 == 0 ? 2 : 1;
     shape.budget = 0.3 + 0.02 * double(seed % 20);
     PlanStage stage = random_stage(shape, seed);
-    stage.allow_chain = false;
+    stage.allow_units = false;
     std::ofstream(folder / "stage.lp") << LpExport(stage).text();
     const std::optional<double> best = oracle(folder);
     if (!best) continue;

@@ -154,7 +154,7 @@ PlanStage pipeline_stage(const PlanPipeline& pipeline, int32_t stage, int32_t fi
   made.host_bytes = pipeline.host_bytes;
   made.min_offload_bytes = pipeline.min_offload_bytes;
   made.tail_margin = pipeline.tail_margin;
-  made.allow_chain = false;
+  made.allow_units = false;
   return made;
 }
 

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <tuple>
+#include <utility>
+
+#include "src/plan/unit_stage.h"
 
 namespace rc {
 namespace {
@@ -125,6 +128,12 @@ std::vector<Candidate> movable(const CountProblem& problem, const CountResult& r
 }  // namespace
 
 void measure_plan(const PlanStage& stage, StagePlan& plan) {
+  if (!plan.units.empty()) {
+    UnitView view = expand_units(stage, plan);
+    measure_plan(view.stage, view.plan);
+    plan.certificate = std::move(view.plan.certificate);
+    return;
+  }
   PlanCertificate& c = plan.certificate;
   const std::vector<std::vector<LayerUse>> uses = all_layers(stage, plan);
   c.objective = c.peak = c.link = c.host = 0;
@@ -150,6 +159,20 @@ void measure_plan(const PlanStage& stage, StagePlan& plan) {
     peak = std::max(peak, bytes);
     c.peak = std::max(c.peak, bytes);
   });
+}
+
+size_t fullest_host(const PlanStage& stage, const StagePlan& plan) {
+  const std::vector<std::vector<LayerUse>> uses = all_layers(stage, plan);
+  size_t fullest = 0;
+  int64_t most = -1;
+  for (size_t s = 0; s < stage.states.size(); ++s) {
+    int64_t sum = 0;
+    for (size_t k = 0; k < uses.size(); ++k) {
+      for (const LayerUse& use : uses[k]) sum += stage.states[s].held[k] * use.link;
+    }
+    if (sum > most) most = sum, fullest = s;
+  }
+  return fullest;
 }
 
 std::optional<PlanRow> worst_row(const PlanStage& stage, const StagePlan& plan) {

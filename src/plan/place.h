@@ -16,6 +16,9 @@ void measure_plan(const PlanStage& stage, StagePlan& plan);
 // The row with the largest excess of this plan over its capacity; nothing where all fit.
 std::optional<PlanRow> worst_row(const PlanStage& stage, const StagePlan& plan);
 
+// The state in which the plan has most on the host.
+size_t fullest_host(const PlanStage& stage, const StagePlan& plan);
+
 // A member of a group that is cut between keep and recompute.
 struct CutMember {
   size_t group = 0;

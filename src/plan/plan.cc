@@ -1,12 +1,17 @@
 // src/plan/plan.cc: every rank of a request solved, and the policy that carries the plan out.
 #include "src/plan/plan.h"
 
+#include "src/plan/check.h"
 #include "src/plan/place.h"
+#include "src/plan/simulate.h"
 #include "src/plan/solve.h"
 #include "src/plan/stage_problem.h"
 
 namespace rc::plan {
 namespace {
+
+// Of the checker's proof: some hundredths of a second.
+constexpr size_t kMostPartialPlans = 20'000;
 
 // Free copies are no reason to make them: what fits without, latest layers first, stays. Their
 // copies would be needed back first.
@@ -52,17 +57,14 @@ Status solve_rank(const PlanRequest& r, uint32_t rank, RankPlan* out) {
   }
   RC_TRY(solve_stage(out->stage, {.time_limit = r.time_limit}, &out->plan));
   if (out->plan.verdict == PlanVerdict::kInfeasible) return ok_status();
-  if (out->plan.verdict == PlanVerdict::kSolved) keep_what_fits(out->stage, &out->plan);
+  if (out->plan.verdict == PlanVerdict::kSolved && out->plan.units.empty())
+    keep_what_fits(out->stage, &out->plan);
   if (out->plan.verdict != PlanVerdict::kSolved) {
     return Status(RC_E_BUDGET, "/time_limit_seconds",
                   format("%g s found no plan on rank %u", r.time_limit, rank));
   }
-  return ok_status();
+  return verify_rank(r, rank, out);
 }
-
-}  // namespace
-
-namespace {
 
 // The rank that lacks most speaks for all: its least budget would do on every rank.
 Status refuse_small_budgets(const Plan& plan) {
@@ -74,12 +76,39 @@ Status refuse_small_budgets(const Plan& plan) {
   if (!worst) return ok_status();
   return Status(
       RC_E_BUDGET, "/budget_bytes",
-      format("%lld bytes on rank %zu; layer by layer the least that would do is %lld",
+      format("%lld bytes on rank %zu; the least that would do is %lld",
              static_cast<long long>(worst->stage.budget), size_t(worst - plan.ranks.data()),
              static_cast<long long>(worst->plan.minimum_budget)));
 }
 
 }  // namespace
+
+Status verify_rank(const PlanRequest& r, uint32_t rank, RankPlan* out) {
+  const auto wrong = [&](const std::string& what) {
+    return Status(RC_E_INTERNAL, "",
+                  format("the plan of rank %u is wrong: %s", rank, what.c_str()));
+  };
+  const PlanCertificate& claim = out->plan.certificate;
+  const PlanCheck check = check_plan(out->stage, out->plan, kMostPartialPlans);
+  if (!check.fits) return wrong(check.finding);
+  out->bound_proven = check.bound_proven;
+  const std::vector<PipelinePass> passes = scheduled_passes(r, rank);
+  const int64_t microbatches = int64_t(passes.size()) / (2 * int64_t(r.layout.vpp));
+  const PlanRun run = simulate_plan(out->stage, out->plan, passes);
+  const struct {
+    const char* what;
+    int64_t ran, claimed;
+  } figures[] = {{"peak", run.peak, claim.peak},
+                 {"cost", run.cost, claim.objective * microbatches},
+                 {"link", run.link, claim.link * microbatches},
+                 {"bytes at the end", run.left, 0}};
+  for (const auto& one : figures) {
+    if (one.ran == one.claimed) continue;
+    return wrong(format("%s %lld where it was run, the certificate says %lld", one.what,
+                        (long long)one.ran, (long long)one.claimed));
+  }
+  return ok_status();
+}
 
 Status make_plan(PlanRequest request, std::shared_ptr<const Plan>* out) {
   auto plan = std::make_shared<Plan>();

@@ -14,6 +14,7 @@ struct RankPlan {
   std::vector<std::vector<uint32_t>> layers;  // [chunk][place] global layer
   PlanStage stage;
   StagePlan plan;
+  bool bound_proven = false;  // by the checker too, within its limit
   int64_t keep_all_peak = 0;
   double forward_seconds = 0, backward_seconds = 0;  // of one microbatch, without replay
   double replay_seconds() const { return double(plan.certificate.objective) * 1e-12; }
@@ -28,6 +29,10 @@ struct Plan {
 
 // Gives each rank the layers with which the slowest one is fastest under its budget.
 Status move_boundaries(PlanRequest* request);
+// Checks a rank's answer without the solver: every figure of its certificate by the checker, peak,
+// cost and copies by running the passes; RC_E_INTERNAL where one differs. Whether the checker could
+// prove the bound too stands in bound_proven.
+Status verify_rank(const PlanRequest& request, uint32_t rank, RankPlan* plan);
 // RC_E_BUDGET where a rank's budget is too small; the message has the least that would do.
 Status make_plan(PlanRequest request, std::shared_ptr<const Plan>* out);
 

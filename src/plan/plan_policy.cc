@@ -15,6 +15,35 @@ struct Place {
   auto operator<=>(const Place&) const = default;
 };
 
+// The unit of several layers that has the layer.
+const PlanUnit* unit_of(const RankPlan& rank, size_t chunk, size_t layer) {
+  for (const PlanUnit& unit : rank.plan.units) {
+    const size_t first = size_t(unit.first);
+    if (size_t(unit.chunk) == chunk && layer >= first && layer < first + size_t(unit.layers))
+      return &unit;
+  }
+  return nullptr;
+}
+
+// Neighbouring units of one size are one rule.
+void write_units(const RankPlan& rank, std::vector<RuleSpec>* rules) {
+  for (const PlanUnit& unit : rank.plan.units) {
+    const uint32_t first = rank.layers[size_t(unit.chunk)][size_t(unit.first)];
+    const uint32_t layers = uint32_t(unit.layers);
+    if (unit.first > 0 && !rules->empty() && rules->back().group_layers == layers &&
+        rules->back().first_layer + rules->back().n_layers == first) {
+      rules->back().n_layers += layers;
+      continue;
+    }
+    RuleSpec rule;
+    rule.kind = "layer";
+    rule.action = RC_ACTION_RECOMPUTE;
+    rule.first_layer = first;
+    rule.n_layers = rule.group_layers = layers;
+    rules->push_back(std::move(rule));
+  }
+}
+
 PlanOption option_of(const RankPlan& rank, size_t chunk, size_t layer, size_t item) {
   const PlanItem& i =
       rank.stage.classes[size_t(rank.stage.chunks[chunk].layers[layer])].items[item];
@@ -103,12 +132,18 @@ PolicySpec policy_frame(const PlanRequest& r) {
 PolicySpec policy_of(const Plan& plan) {
   const PlanRequest& r = plan.request;
   Table table(r.model.num_layers);
+  PolicySpec spec = policy_frame(r);
   for (const RankPlan& rank : plan.ranks) {
+    write_units(rank, &spec.rules);
     for (size_t c = 0; c < rank.layers.size(); ++c) {
       for (size_t l = 0; l < rank.layers[c].size(); ++l) {
         const uint32_t layer = rank.layers[c][l];
         const ClassSpec& of = r.classes[size_t(r.layer_class[layer])];
+        const PlanUnit* unit = unit_of(rank, c, l);
+        const int32_t input = rank.stage.classes[size_t(r.layer_class[layer])].input_item;
         for (size_t i = 0; i < of.tensors.size(); ++i) {
+          // Of a unit only its first input has a say; the rest comes back with the layers.
+          if (unit != nullptr && (l != size_t(unit->first) || int32_t(i) != input)) continue;
           const PlanOption option = option_of(rank, c, l, i);
           const TensorSpec& t = of.tensors[i];
           table.set({t.tensor.kind, t.tensor.slot, t.tensor.role}, layer, option);
@@ -118,7 +153,6 @@ PolicySpec policy_of(const Plan& plan) {
       }
     }
   }
-  PolicySpec spec = policy_frame(r);
   table.write(&spec.rules);
   return spec;
 }

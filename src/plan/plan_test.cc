@@ -8,38 +8,11 @@
 #include <set>
 #include <sstream>
 
+#include "src/plan/request_fixture.h"
 #include "src/plan/stage_problem.h"
 
 namespace rc::plan {
 namespace {
-
-using nlohmann::json;
-
-PlanRequest read(const json& text) {
-  PlanRequest r;
-  const Status status = read_request(text.dump(), &r);
-  EXPECT_TRUE(status.ok()) << status.field() << " " << status.message();
-  return r;
-}
-
-json request(const char* model, json layout = json::object(), json more = json::object()) {
-  layout.update({{"seq_length", 4096}});
-  json all = {{"rcore_plan", 1}, {"model", model}, {"layout", layout}};
-  all.update(more);
-  return all;
-}
-
-std::shared_ptr<const Plan> planned(const json& text) {
-  std::shared_ptr<const Plan> plan;
-  const Status status = make_plan(read(text), &plan);
-  EXPECT_TRUE(status.ok()) << status.message();
-  return plan;
-}
-
-const json kPipeline = {{"tensor_model_parallel_size", 4},
-                        {"sequence_parallel", true},
-                        {"pipeline_model_parallel_size", 4},
-                        {"virtual_pipeline_model_parallel_size", 5}};
 
 TEST(Plan, PolicyIsWorthWhatTheCertificateSays) {
   const struct {
@@ -81,7 +54,8 @@ TEST(Plan, PolicyIsWorthWhatTheCertificateSays) {
       EXPECT_EQ(int64_t(ranks[i].keep_all_peak), p.keep_all_peak);
       EXPECT_EQ(int64_t(ranks[i].offloaded_bytes), p.plan.certificate.link);
       if (one.options.size() == 1) {
-        EXPECT_NEAR(ranks[i].replay_seconds, p.replay_seconds(), 1e-9);
+        EXPECT_NEAR(ranks[i].replay_seconds, p.replay_seconds(),
+                    1e-4 * (p.forward_seconds + p.backward_seconds));
       }
     }
   }

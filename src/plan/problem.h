@@ -45,6 +45,7 @@ struct PlanItem {
   // One part kept, the other recomputed: row-local kernels only (half a GEMM has other bits). One
   // tensor of a plan.
   bool cut_recompute = false;
+  bool pinned = false;  // kept even where its whole layer runs again: a recorded decision
 };
 
 // Layers of one class have the same items. Their order within the chunk is that of backward's
@@ -56,11 +57,13 @@ struct PlanLayerClass {
   // scratch, double buffers). Kept bytes count in every moment, transient bytes in the moment of
   // their item. One moment with everything is the safe default.
   std::vector<int64_t> moments = {0};
-  // For reports, link windows, movable boundaries and the chain regime.
+  // For reports, link windows and movable boundaries.
   int64_t forward_cost = 0, backward_cost = 0;
   int64_t state_bytes = 0;  // parameters, gradients and optimizer of one such layer
-  int32_t input_item = -1;  // the item that is the layer's input: what a checkpoint of a chain of
-                            // layers holds. -1: no chain regime
+  // For units of layers (src/plan/units.h): the item that is the layer's input, -1 where it cannot
+  // be in one; and what running the layer to its end takes beyond regenerating its items.
+  int32_t input_item = -1;
+  int64_t tail_cost = 0;
 };
 
 // The layers of one virtual chunk in forward order: indices into PlanStage::classes.
@@ -88,8 +91,8 @@ struct PlanStage {
   int64_t min_offload_bytes = 0;  // smaller tensors (and smaller parts of one) stay
   int32_t tail_margin = 1;        // so many last layers of the last chunk offload nothing: their
                                   // copies could not land before they are needed again
-  bool allow_chain = true;        // below the sum of the layers' inputs: checkpoints of several
-                                  // layers (one chunk only)
+  bool allow_units = true;        // where no plan layer by layer fits: several layers are run again
+                                  // from the input of the first
 };
 
 struct PlanOptions {
@@ -104,16 +107,10 @@ struct PlanCut {
   int64_t kept_rows = 0, offloaded_rows = 0, recomputed_rows = 0;  // sum to the item's rows
 };
 
-// The chain regime: layers are run forward again from checkpoints of layer inputs.
-enum class ChainOp : uint8_t {
-  kForwardNone,   // runs the layer, drops its input
-  kForwardInput,  // runs the layer, its input stays as a checkpoint
-  kForwardAll,    // runs the layer and saves its items as decided, ready for backward
-  kBackward,
-};
-struct ChainStep {
-  ChainOp op = ChainOp::kForwardAll;
-  int32_t layer = 0;
+// Layers of a chunk that backward runs again together, from the input of the first: what it keeps
+// of them is that input (as the choice of the first layer's input item says) and pinned items.
+struct PlanUnit {
+  int32_t chunk = 0, first = 0, layers = 2;
 };
 
 // A capacity that takes part in the proof of a lower bound: device memory while one layer of one
@@ -151,10 +148,11 @@ struct StagePlan {
   PlanVerdict verdict = PlanVerdict::kUnknown;
   // [chunk][layer][item]: index into the item's choices. A cut item has its keep choice here.
   std::vector<std::vector<std::vector<uint8_t>>> choice;
-  std::vector<PlanCut> cuts;     // at most two
-  std::vector<ChainStep> chain;  // not empty: the chain regime; choices hold for kForwardAll
-  int64_t minimum_budget = 0;    // for kInfeasible: the least budget that has a plan; -1: none has,
-                                 // the link or the host lacks room
+  std::vector<PlanCut> cuts;    // at most two
+  std::vector<PlanUnit> units;  // of two layers or more, in order; their layers' choices count for
+                                // nothing but the input of the first
+  int64_t minimum_budget = 0;   // for kInfeasible: the least budget that has a plan; -1: none has,
+                                // the link or the host lacks room
   PlanCertificate certificate;
 };
 

@@ -52,7 +52,7 @@ class Decisions {
     std::vector<std::vector<uint32_t>> layers(kPlanOptions);
     for (size_t c = 0; c < rank_.layers.size(); ++c) {
       for (size_t l = 0; l < rank_.layers[c].size(); ++l) {
-        if (size_t(rank_.stage.chunks[c].layers[l]) != of_class) continue;
+        if (size_t(rank_.stage.chunks[c].layers[l]) != of_class || in_unit(c, l)) continue;
         layers[size_t(choice(c, l, item).option)].push_back(rank_.layers[c][l]);
       }
     }
@@ -80,9 +80,32 @@ class Decisions {
     return choices[rank_.plan.choice[c][l][item]];
   }
 
+  bool in_unit(size_t c, size_t l) const {
+    return std::any_of(rank_.plan.units.begin(), rank_.plan.units.end(), [&](const PlanUnit& unit) {
+      const size_t first = size_t(unit.first);
+      return size_t(unit.chunk) == c && l >= first && l < first + size_t(unit.layers);
+    });
+  }
+
   const PlanRequest& r_;
   const RankPlan& rank_;
 };
+
+// Layers that are run again together from the first one's input.
+Json describe_units(const RankPlan& p) {
+  Json all = Json::array();
+  for (const PlanUnit& unit : p.plan.units) {
+    const auto& layers = p.layers[size_t(unit.chunk)];
+    const PlanLayerClass& k =
+        p.stage.classes[size_t(p.stage.chunks[size_t(unit.chunk)].layers[size_t(unit.first)])];
+    const uint8_t input =
+        p.plan.choice[size_t(unit.chunk)][size_t(unit.first)][size_t(k.input_item)];
+    all.push_back({{"first_layer", layers[size_t(unit.first)]},
+                   {"n_layers", unit.layers},
+                   {"input", name_of(k.items[size_t(k.input_item)].choices[input].option)}});
+  }
+  return all;
+}
 
 Json describe_certificate(const PlanCertificate& c) {
   return {{"objective_ps", c.objective},
@@ -93,7 +116,6 @@ Json describe_certificate(const PlanCertificate& c) {
           {"kept_bytes", c.kept},
           {"link_bytes", c.link},
           {"host_bytes", c.host},
-
           {"nodes", c.nodes},
           {"seconds", c.seconds}};
 }
@@ -122,7 +144,26 @@ Json describe_rank(const Plan& plan, uint32_t rank) {
                             {"offloaded_rows", cut.offloaded_rows},
                             {"recomputed_rows", cut.recomputed_rows}});
   }
+  if (!p.plan.cuts.empty()) {
+    json["policy_lacks"] = Json::array();
+    for (const PlanCut& cut : p.plan.cuts) {
+      const PlanItem& item =
+          p.stage.classes[size_t(p.stage.chunks[size_t(cut.chunk)].layers[size_t(cut.layer)])]
+              .items[size_t(cut.item)];
+      json["policy_lacks"].push_back(
+          {{"tensor", item.name},
+           {"layer", p.layers[size_t(cut.chunk)][size_t(cut.layer)]},
+           {"cut", "a policy treats whole tensors"},
+           {"whole",
+            name_of(cut.offloaded_rows > 0 ? PlanOption::kOffload : PlanOption::kRecompute)}});
+    }
+  }
+  json["regime"] = p.plan.units.empty() ? "layers" : "units";
+  if (!p.plan.units.empty()) json["units"] = describe_units(p);
   json["certificate"] = describe_certificate(p.plan.certificate);
+  // Whatever differs there is no answer at all.
+  json["certificate"]["checked"] = {
+      {"figures", true}, {"simulated", true}, {"bound", p.bound_proven}};
   return json;
 }
 

@@ -63,6 +63,7 @@ Status read_budget(ObjectReader* r, PlanRequest* out) {
 
 Status read_limits(ObjectReader* r, PlanRequest* out) {
   r->read("token_split", &out->token_split);
+  r->read("units", &out->units);
   r->read("gradient_workspace", &out->gradient_workspace);
   r->read("workspace_bytes", &out->workspace_bytes);
   r->read("host_bytes", &out->host_bytes);
@@ -94,7 +95,7 @@ Status read_subject(ObjectReader* r, PlanRequest* out) {
                                 : "missing, and so is inventory");
   }
   if (model != nullptr) return read_model(*model, &out->model);
-  out->gradient_workspace = false;
+  out->gradient_workspace = out->units = false;
   return read_inventory(*inventory, out);
 }
 
@@ -160,6 +161,7 @@ ClassSpec make_class(const PlanRequest& r, bool moe) {
     c.tensors.push_back({.tensor = t, .recompute_seconds = seconds(t.regenerate, r.device, fp8)});
   }
   c.tails = layer.tails;
+  for (const Tail& tail : c.tails) c.tail_seconds += seconds(tail.work, r.device, fp8);
   c.forward_seconds = seconds(layer.forward(), r.device, fp8);
   c.backward_seconds = 2 * c.forward_seconds;
   c.published_bytes = layer.published_bytes();

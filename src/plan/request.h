@@ -30,6 +30,7 @@ struct ClassSpec {
   std::vector<Tail> tails;
   std::vector<int64_t> moments = {0};
   double forward_seconds = 0, backward_seconds = 0;
+  double tail_seconds = 0;  // of running it to its end, beyond regenerating its tensors
   uint64_t published_bytes = 0, gradient_bytes = 0, state_bytes = 0;
 };
 
@@ -48,6 +49,7 @@ struct PlanRequest {
   double budget_fraction = 0;          // of what keeping everything takes; 0: budget_bytes says
   std::array<bool, kPlanOptions> allowed = {true, true, true, true, false};
   bool token_split = false;
+  bool units = true;  // several layers run again from one input, where nothing else fits
   bool gradient_workspace = true;
   uint64_t workspace_bytes = 0;
   int64_t host_bytes = -1;

@@ -135,6 +135,9 @@ Status read_class(const json& value, const std::string& at, PlanRequest* out) {
       c.tensors.push_back(std::move(t));
     }
   }
+  c.tail_seconds = c.forward_seconds;
+  for (const TensorSpec& t : c.tensors) c.tail_seconds -= t.recompute_seconds;
+  c.tail_seconds = std::max(0.0, c.tail_seconds);
   RC_TRY(r.finish());
   out->classes.push_back(std::move(c));
   return ok_status();

@@ -180,6 +180,7 @@ Status read_hardware(const json& value, DeviceProfile* out) {
   r.read("hbm_share", &out->hbm_share);
   r.read("host_rate", &out->host_rate);
   r.read("host_share", &out->host_share);
+  r.read("copy_share", &out->copy_share);
   r.read("tp_rate", &out->tp_rate);
   r.read("ep_rate", &out->ep_rate);
   r.read("launch_seconds", &out->launch_seconds);

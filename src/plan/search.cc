@@ -36,6 +36,10 @@ bool goes_before(const CountGroup& a, const CountGroup& b) {
 }  // namespace
 
 CountSearch::CountSearch(const CountProblem& problem) : problem_(problem) {
+  unit_ = 0;
+  for (const CountGroup& group : problem.groups)
+    for (const CountOption& option : group.options) unit_ = std::gcd(unit_, option.cost);
+  unit_ = std::max<int64_t>(unit_, 1);
   order_groups();
   exact_ = link_order_is_total();
   if (problem.rows.size() > kMaxRows) {
@@ -283,7 +287,12 @@ int64_t CountSearch::bound_at(size_t depth, int64_t cost, const Uses& left, int6
         priced == 0 ? cost + least : int64_t(std::ceil(double(cost + least) - priced - 1));
     best = std::max(best, total);
   }
-  return best;
+  return rounded_up(best);
+}
+
+// Costs are whole units.
+int64_t CountSearch::rounded_up(int64_t cost) const {
+  return unit_ == 1 || cost <= 0 ? cost : (cost + unit_ - 1) / unit_ * unit_;
 }
 
 double CountSearch::reduced(size_t depth, size_t option) const {
@@ -474,7 +483,7 @@ void CountSearch::adopt_greedy() {
 
 CountResult CountSearch::finish(CountOutcome outcome) {
   result_.outcome = outcome;
-  result_.lower_bound = floor_;
+  result_.lower_bound = result_.found ? std::min(rounded_up(floor_), result_.cost) : floor_;
   return result_;
 }
 

@@ -96,6 +96,7 @@ class CountSearch {
   void add_pair_bounds();
   double best_price(size_t row, size_t priced_row);
   std::vector<int64_t> link_factors(size_t row) const;
+  int64_t rounded_up(int64_t cost) const;
   int64_t weight(const CountOption& option, const std::vector<int64_t>& factor) const;
   int64_t bound_at(size_t depth, int64_t cost, const Uses& left, int64_t link) const;
   void descend(size_t depth, int64_t cost, const Uses& left, int64_t link);
@@ -114,6 +115,7 @@ class CountSearch {
   std::vector<Uses> least_net_;  // [depth]
   bool feasible_ = true, exhausted_ = true;
   bool exact_ = true;   // the order of the link loses nothing
+  int64_t unit_ = 1;    // of all costs
   int64_t floor_ = 0;   // proven
   int64_t cutoff_ = 0;  // only solutions below it are wanted
   CountLimits limits_;

@@ -17,9 +17,7 @@ class Run {
   PlanRun finish(const std::vector<PipelinePass>& passes) {
     for (const PipelinePass& pass : passes) {
       pass_ = pass;
-      if (!plan_.chain.empty()) {
-        run_chain();
-      } else if (pass.backward) {
+      if (pass.backward) {
         backward();
       } else {
         forward();
@@ -130,48 +128,101 @@ class Run {
   }
 
   void forward() {
-    for (size_t l = 0; l < layers(); ++l) forward_layer(l);
+    for (size_t l = 0; l < layers(); ++l) {
+      const PlanUnit* unit = unit_of(l);
+      unit != nullptr ? forward_in_unit(*unit, l) : forward_layer(l);
+    }
   }
   void backward() {
-    for (size_t l = layers(); l-- > 0;) backward_layer(l);
+    for (size_t l = layers(); l-- > 0;) {
+      const PlanUnit* unit = unit_of(l);
+      unit != nullptr ? backward_in_unit(*unit, l) : backward_layer(l);
+    }
   }
 
-  // Forward takes the chain's steps up to the last layer's first backward, backward the rest.
-  void run_chain() {
-    const auto turn = std::find_if(plan_.chain.begin(), plan_.chain.end(),
-                                   [](const ChainStep& s) { return s.op == ChainOp::kBackward; });
-    const auto first = pass_.backward ? turn : plan_.chain.begin();
-    const auto last = pass_.backward ? plan_.chain.end() : turn;
-    if (!pass_.backward) runs_.assign(layers(), 0);
-    for (auto step = first; step != last; ++step) chain_step(*step);
+  const PlanUnit* unit_of(size_t l) const {
+    for (const PlanUnit& unit : plan_.units) {
+      const auto first = size_t(unit.first);
+      if (unit.chunk == pass_.chunk && l >= first && l < first + size_t(unit.layers)) return &unit;
+    }
+    return nullptr;
   }
 
-  int64_t input_bytes(size_t l) const {
+  static const PlanChoice* choice_with(const PlanItem& item, PlanOption option) {
+    for (const PlanChoice& choice : item.choices) {
+      if (choice.option == option) return &choice;
+    }
+    return nullptr;
+  }
+  static int64_t bytes_of(const PlanItem& item) {
+    const PlanChoice* keep = choice_with(item, PlanOption::kKeep);
+    return keep ? keep->kept_bytes : item.choices[0].kept_bytes + item.choices[0].transient_bytes;
+  }
+
+  // What stays of a unit's layer: the input of the first as its choice says, and what is pinned.
+  const PlanChoice* stays(const PlanUnit& unit, size_t l, size_t i) const {
     const PlanLayerClass& k = layer_class(l);
-    for (const PlanChoice& choice : k.items[size_t(k.input_item)].choices) {
-      if (choice.option == PlanOption::kKeep) return choice.kept_bytes;
-    }
-    return 0;
+    if (k.items[i].pinned) return choice_with(k.items[i], PlanOption::kKeep);
+    if (l != size_t(unit.first) || int32_t(i) != k.input_item) return nullptr;
+    return &k.items[i].choices[plan_.choice[size_t(pass_.chunk)][l][i]];
   }
 
-  void chain_step(const ChainStep& step) {
-    const size_t l = size_t(step.layer);
-    if (step.op == ChainOp::kBackward) {
-      backward_layer(l);
-      return;
+  void forward_in_unit(const PlanUnit& unit, size_t l) {
+    event(PlanEventKind::kForward, l, -1, 0, 0, 0);
+    for (size_t i = 0; i < layer_class(l).items.size(); ++i) {
+      const PlanChoice* c = stays(unit, l, i);
+      if (c != nullptr && c->kept_bytes > 0)
+        event(PlanEventKind::kAlloc, l, int32_t(i), 0, c->kept_bytes, 0);
+      if (c != nullptr && c->link_bytes > 0)
+        event(PlanEventKind::kCopyOut, l, int32_t(i), 0, c->link_bytes, 0);
     }
-    // The first run of a layer in a pass is the step's own forward; every further one is replay.
-    if (pass_.backward) event(PlanEventKind::kReplay, l, -1, 0, 0, layer_class(l).forward_cost);
-    const int32_t input = layer_class(l).input_item;
-    if (step.op == ChainOp::kForwardInput && runs_[l] == 0) {
-      event(PlanEventKind::kAlloc, l, input, 0, input_bytes(l), 0);
-      runs_[l] = 1;
+  }
+
+  // The input of the first layer, then every layer in turn: what it saves appears as it runs.
+  void run_unit_again(const PlanUnit& unit) {
+    for (int32_t n = 0; n < unit.layers; ++n) {
+      const size_t l = size_t(unit.first + n);
+      const PlanLayerClass& k = layer_class(l);
+      bool to_its_end = n + 1 < unit.layers;
+      for (size_t i = 0; i < k.items.size(); ++i) {
+        const PlanChoice* c = stays(unit, l, i);
+        if (c != nullptr) {
+          if (c->transient_bytes > 0)
+            event(PlanEventKind::kAlloc, l, int32_t(i), 1, c->transient_bytes, 0);
+          if (c->link_bytes > 0) event(PlanEventKind::kCopyIn, l, int32_t(i), 0, c->link_bytes, 0);
+          if (c->cost > 0 && !k.items[i].pinned)
+            event(PlanEventKind::kReplay, l, int32_t(i), 0, 0, c->cost);
+          continue;
+        }
+        const int64_t bytes = bytes_of(k.items[i]);
+        if (bytes > 0) event(PlanEventKind::kAlloc, l, int32_t(i), 1, bytes, 0);
+        if (int32_t(i) == k.input_item) continue;
+        const PlanChoice* alone = choice_with(k.items[i], PlanOption::kRecompute);
+        if (alone != nullptr) {
+          event(PlanEventKind::kReplay, l, int32_t(i), 0, 0, alone->cost);
+        } else {
+          to_its_end = true;
+        }
+      }
+      if (to_its_end) event(PlanEventKind::kReplay, l, -1, 0, 0, k.tail_cost);
     }
-    if (step.op == ChainOp::kForwardAll) {
-      // The checkpoint becomes the saved input.
-      if (runs_[l] == 1) event(PlanEventKind::kFree, l, input, 0, input_bytes(l), 0);
-      runs_[l] = 0;
-      forward_layer(l);
+  }
+
+  void backward_in_unit(const PlanUnit& unit, size_t l) {
+    if (l + 1 == size_t(unit.first + unit.layers)) run_unit_again(unit);
+    const PlanLayerClass& k = layer_class(l);
+    event(PlanEventKind::kBackward, l, -1, 0, 0, 0);
+    for (size_t m = 0; m < k.moments.size(); ++m) {
+      if (k.moments[m] == 0) continue;
+      event(PlanEventKind::kAlloc, l, -1, int32_t(m), k.moments[m], 0);
+      event(PlanEventKind::kFree, l, -1, int32_t(m), k.moments[m], 0);
+    }
+    for (size_t i = 0; i < k.items.size(); ++i) {
+      const PlanChoice* c = stays(unit, l, i);
+      const int64_t back = c != nullptr ? c->transient_bytes : bytes_of(k.items[i]);
+      if (back > 0) event(PlanEventKind::kFree, l, int32_t(i), 1, back, 0);
+      if (c != nullptr && c->kept_bytes > 0)
+        event(PlanEventKind::kFree, l, int32_t(i), 0, c->kept_bytes, 0);
     }
   }
 
@@ -181,7 +232,6 @@ class Run {
   PipelinePass pass_;
   PlanRun run_;
   int64_t device_ = 0, host_ = 0;
-  std::vector<int> runs_;
 };
 
 }  // namespace

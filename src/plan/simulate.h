@@ -36,7 +36,7 @@ struct PlanRun {
 };
 
 // Runs the passes of one stage (pipeline_passes) under the plan. Bytes of cut tensors are those of
-// their parts. A chain plan (one chunk) replays from its checkpoints.
+// their parts. A unit's layers come back together when backward reaches its last one.
 PlanRun simulate_plan(const PlanStage& stage, const StagePlan& plan,
                       const std::vector<PipelinePass>& passes, bool record = false);
 

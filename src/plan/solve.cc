@@ -7,26 +7,17 @@
 #include <optional>
 #include <utility>
 
-#include "src/plan/chain.h"
 #include "src/plan/counts.h"
 #include "src/plan/cut.h"
 #include "src/plan/place.h"
 #include "src/plan/search.h"
 #include "src/plan/stage_rules.h"
+#include "src/plan/units.h"
 
 namespace rc {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-bool has_choice(const PlanStage& stage, PlanOption option) {
-  for (const PlanLayerClass& layer_class : stage.classes) {
-    for (const PlanItem& item : layer_class.items) {
-      if (choice_of(item, option) >= 0) return true;
-    }
-  }
-  return false;
-}
 
 // Whether the offloaded bytes keep within link and host.
 bool link_fits(const PlanStage& stage, const StagePlan& plan) {
@@ -44,7 +35,7 @@ class StageSolver {
 
  private:
   bool cheapest(StagePlan& plan);
-  void start_rows(const PlanRow& first);
+  std::optional<PlanRow> broken_row(const StagePlan& plan) const;
   bool adopt(const CountProblem& problem, CountResult result, StagePlan& plan);
   void write_proof(const CountSearch& search, StagePlan& plan) const;
 
@@ -79,14 +70,16 @@ bool StageSolver::cheapest(StagePlan& plan) {
   return plan.certificate.peak <= stage_.budget && link_fits(stage_, plan);
 }
 
-void StageSolver::start_rows(const PlanRow& first) {
-  rows_.assign(1, first);
-  if (shared_ || !has_choice(stage_, PlanOption::kOffload)) return;
-  rows_.push_back({RowKind::kLink, 0, 0, 0});
-  if (stage_.host_bytes < 0 || stage_.chunks.size() == 1) return;
-  for (size_t s = 0; s < stage_.states.size(); ++s) {
-    rows_.push_back({RowKind::kHost, int32_t(s), 0, 0});
-  }
+// What the plan takes too much of and no row says yet: memory in its worst moment, else the link,
+// else the host in its fullest state.
+std::optional<PlanRow> StageSolver::broken_row(const StagePlan& plan) const {
+  std::optional<PlanRow> broken = worst_row(stage_, plan);
+  if (broken || shared_) return broken;
+  StagePlan measured = plan;
+  measure_plan(stage_, measured);
+  if (measured.certificate.link > link_capacity(stage_)) return PlanRow{RowKind::kLink, 0, 0, 0};
+  if (stage_.host_bytes < 0 || measured.certificate.host <= stage_.host_bytes) return broken;
+  return PlanRow{RowKind::kHost, int32_t(fullest_host(stage_, measured)), 0, 0};
 }
 
 // Turns counts into a plan; false where the rows of tensors are too coarse for the shared link.
@@ -124,8 +117,12 @@ CountOutcome StageSolver::run(StagePlan& plan) {
     return CountOutcome::kSolved;
   }
   shared_ = link_is_shared(stage_);
-  // Too much on the link breaks no memory row: any row serves to start with.
-  start_rows(worst_row(stage_, plan).value_or(PlanRow{}));
+  // A shared link is no row of its own: any row serves to start with.
+  rows_.assign(1, PlanRow{});
+  if (const std::optional<PlanRow> first = broken_row(plan)) {
+    if (first->kind == RowKind::kMemory) rows_.clear();
+    rows_.push_back(*first);
+  }
   while (true) {
     lower_bound_ = 0;
     const CountProblem problem = count_problem(stage_, rows_, shared_, free_);
@@ -140,10 +137,10 @@ CountOutcome StageSolver::run(StagePlan& plan) {
       if (!shared_) return CountOutcome::kLimit;
       shared_ = false;
       shared_bound_ = lower_bound_;
-      start_rows(rows_[0]);
+      rows_.resize(1);
       continue;
     }
-    const std::optional<PlanRow> broken = worst_row(stage_, next);
+    const std::optional<PlanRow> broken = broken_row(next);
     if (broken && std::find(rows_.begin(), rows_.end(), *broken) == rows_.end()) {
       rows_.push_back(*broken);
       continue;
@@ -185,20 +182,24 @@ int64_t minimum_budget(const PlanStage& stage, const CountLimits& limits) {
   return high;
 }
 
-// No plan layer by layer fits: checkpoints of several layers, or the least budget that would do.
+// No plan layer by layer fits: units of layers, or the least budget that would do.
 void go_below(const PlanStage& stage, const PlanOptions& options, const CountLimits& limits,
               StagePlan* plan) {
-  int64_t least = -1;
-  if (is_chain(stage) && solve_chain(stage, plan, &least)) {
+  const bool units = has_units(stage);
+  if (units) {
+    const CountOutcome outcome = solve_units(stage, limits, plan);
     PlanCertificate& certificate = plan->certificate;
-    plan->verdict = PlanVerdict::kSolved;
-    certificate.optimal = certificate.objective == certificate.lower_bound;
-    return;
+    if (outcome == CountOutcome::kSolved) {
+      plan->verdict = PlanVerdict::kSolved;
+      certificate.optimal = certificate.objective == certificate.lower_bound;
+    }
+    if (outcome != CountOutcome::kInfeasible) return;
   }
   *plan = {};
   plan->verdict = PlanVerdict::kInfeasible;
   if (!options.find_minimum) return;
   plan->minimum_budget = minimum_budget(stage, limits);
+  const int64_t least = units ? least_budget_of_units(stage, limits) : -1;
   if (least >= 0 && (plan->minimum_budget < 0 || least < plan->minimum_budget)) {
     plan->minimum_budget = least;
   }

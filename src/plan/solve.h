@@ -3,7 +3,7 @@
 // Rows (src/plan/counts.h) are added as the best plan so far breaks them: the first plan that
 // breaks none is optimal, since every plan before it was optimal under fewer rows. Where offload is
 // free inside its window, memory and link are one capacity and at most one tensor is cut between
-// them. Below the sum of the layers' inputs the chain regime (src/plan/chain.h) takes over.
+// them. Where no plan layer by layer fits, units of layers (src/plan/units.h) take over.
 #pragma once
 
 #include "src/plan/problem.h"

@@ -52,7 +52,7 @@ SmallStage small_stage(uint64_t seed, bool cuts) {
   s.layers = std::max(1, std::min(5, (cuts ? 5 : 8) / s.items));
   s.chunks = s.layers > 1 && below(3) == 0 ? 2 : 1;
   small.stage = random_stage(s, seed);
-  small.stage.allow_chain = false;
+  small.stage.allow_units = false;
   if (below(3) == 0) small.stage.min_offload_bytes = s.unit * below(60) * 2;
   if (below(4) == 0) small.stage.host_bytes = small.stage.link_bytes * (1 + below(3));
   return small;
@@ -138,7 +138,7 @@ TEST(Solve, TwoLayersOfFiveTensorsWithFourOptionsEqualAllTheirMillionPlans) {
 TEST(Solve, CostFallsAsTheBudgetGrowsAndTheLeastBudgetIsTheEdge) {
   for (const double link : {0.0, 0.1}) {
     PlanStage stage = deepseek_stage(0, link);
-    stage.allow_chain = false;
+    stage.allow_units = false;
     stage.budget = 1;
     const StagePlan refused = solved(stage);
     ASSERT_EQ(refused.verdict, PlanVerdict::kInfeasible);

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "src/plan/place.h"
-#include "src/plan/schedule.h"
 
 namespace rc::plan {
 namespace {
@@ -30,6 +29,16 @@ PlanChoice shard(const PlanRequest& r, const TensorSpec& spec) {
           .cost = picoseconds(seconds(gather, r.device))};
 }
 
+// A copy inside its window costs what it takes from kernels that wait for the same memory: each
+// byte is read once and written once. Where tensors may be cut, copies are free: memory and link
+// are then one capacity.
+double offload_seconds(const PlanRequest& r, const TensorSpec& spec) {
+  if (spec.offload_seconds > 0 || r.token_split) return spec.offload_seconds;
+  const DeviceProfile& d = r.device;
+  const double traffic = 2.0 * double(spec.tensor.bytes) / (d.hbm_rate * d.hbm_share);
+  return std::max(1e-12, traffic * d.copy_share);
+}
+
 PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
   const SavedTensor& t = spec.tensor;
   const int64_t bytes = int64_t(t.bytes);
@@ -39,7 +48,10 @@ PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
   for (const SavedTensor& s : spec.statistics) item.slots.push_back(s.slot);
   item.choices.push_back({.option = PlanOption::kKeep, .kept_bytes = bytes});
   item.moment = spec.moment;
-  if (t.role == RC_ROLE_DECISION) return item;
+  if (t.role == RC_ROLE_DECISION) {
+    item.pinned = true;
+    return item;
+  }
   if (r.allows(PlanOption::kRecompute) && t.can_recompute) {
     item.choices.push_back({.option = PlanOption::kRecompute,
                             .transient_bytes = bytes,
@@ -49,7 +61,7 @@ PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
     item.choices.push_back({.option = PlanOption::kOffload,
                             .link_bytes = bytes,
                             .transient_bytes = bytes,
-                            .cost = picoseconds(spec.offload_seconds)});
+                            .cost = picoseconds(offload_seconds(r, spec))});
   }
   if (r.allows(PlanOption::kShard) && t.replicated && r.layout.tp > 1)
     item.choices.push_back(shard(r, spec));
@@ -75,8 +87,30 @@ PlanLayerClass make_class(const PlanRequest& r, const ClassSpec& spec) {
   c.moments = spec.moments;
   c.forward_cost = picoseconds(spec.forward_seconds);
   c.backward_cost = picoseconds(spec.backward_seconds);
+  c.tail_cost = picoseconds(spec.tail_seconds);
   c.state_bytes = int64_t(spec.state_bytes);
   return c;
+}
+
+// Costs in whole parts of 2^-23 of the rank's forward and backward: far below what any of them is
+// known to, and few enough different ones for proofs.
+void round_costs(const PlanRequest& r, uint32_t rank, PlanStage* stage) {
+  double step = 0;
+  for (const auto& chunk : layers_of(r, rank)) {
+    for (const uint32_t layer : chunk) {
+      const ClassSpec& c = r.classes[size_t(r.layer_class[layer])];
+      step += c.forward_seconds + c.backward_seconds;
+    }
+  }
+  const int64_t unit = std::max<int64_t>(1, picoseconds(step) >> 23);
+  const auto round = [unit](int64_t* cost) {
+    if (*cost > 0) *cost = std::max<int64_t>(1, (*cost + unit / 2) / unit) * unit;
+  };
+  for (PlanLayerClass& c : stage->classes) {
+    round(&c.tail_cost);
+    for (PlanItem& item : c.items)
+      for (PlanChoice& choice : item.choices) round(&choice.cost);
+  }
 }
 
 // More than four rounds of the pipeline hold nothing that four do not.
@@ -86,6 +120,11 @@ int32_t scheduled_microbatches(const Layout& l) {
 }
 
 }  // namespace
+
+std::vector<PipelinePass> scheduled_passes(const PlanRequest& r, uint32_t rank) {
+  const Layout& l = r.layout;
+  return pipeline_passes(int32_t(l.pp), int32_t(rank), int32_t(l.vpp), scheduled_microbatches(l));
+}
 
 int64_t picoseconds(double seconds) {
   return std::llround(std::min(seconds, 1e6) * 1e12);
@@ -172,15 +211,14 @@ PlanStage make_stage(const PlanRequest& r, uint32_t rank) {
     empty.items.push_back(std::move(none));
     stage.classes.push_back(std::move(empty));
   }
-  stage.states = peak_states(
-      pipeline_passes(int32_t(l.pp), int32_t(rank), int32_t(l.vpp), scheduled_microbatches(l)),
-      int32_t(l.vpp));
+  round_costs(r, rank, &stage);
+  stage.states = peak_states(scheduled_passes(r, rank), int32_t(l.vpp));
   stage.fixed_bytes = int64_t(fixed_bytes(r, rank));
   stage.link_bytes = int64_t(link_window_seconds(r, rank) * host_rate(r.device));
   stage.host_bytes = r.host_bytes;
   stage.min_offload_bytes = int64_t(r.min_offload_bytes);
   stage.tail_margin = int32_t(r.tail_margin);
-  stage.allow_chain = false;
+  stage.allow_units = r.units && r.allows(PlanOption::kRecompute);
   if (r.memory_bytes > 0)
     stage.budget = std::max<int64_t>(0, int64_t(r.memory_bytes) - int64_t(state_of_rank(r, rank)));
   else if (r.budget_fraction > 0)

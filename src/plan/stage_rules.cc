@@ -72,6 +72,7 @@ Status check_class(const PlanLayerClass& layer_class) {
   RC_TRY(check_range("forward_cost", layer_class.forward_cost, 0, kMostCost));
   RC_TRY(check_range("backward_cost", layer_class.backward_cost, 0, kMostCost));
   RC_TRY(check_range("state_bytes", layer_class.state_bytes, 0, kMostBytes));
+  RC_TRY(check_range("tail_cost", layer_class.tail_cost, 0, kMostCost));
   return check_range("input_item", layer_class.input_item, -1,
                      int64_t(layer_class.items.size()) - 1);
 }

@@ -1,0 +1,116 @@
+// src/plan/verify_test.cc: what is handed out was checked, and below single layers it has units.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "src/plan/plan.h"
+#include "src/plan/request_fixture.h"
+
+namespace rc::plan {
+namespace {
+
+// What is handed out passed a checker and a run; here is what does not.
+TEST(Plan, AWrongPlanIsRefusedBeforeItIsHandedOut) {
+  const auto plan = planned(
+      request("llama3-70b", kPipeline, {{"budget_fraction", 0.5}, {"options", {"recompute"}}}));
+  const json report = json::parse(plan->report);
+  for (uint32_t rank = 0; rank < plan->ranks.size(); ++rank) {
+    const RankPlan& good = plan->ranks[rank];
+    EXPECT_TRUE(good.bound_proven);
+    EXPECT_EQ(report["ranks"][rank]["certificate"]["checked"],
+              json({{"figures", true}, {"simulated", true}, {"bound", true}}));
+    const auto refused = [&](auto spoil) {
+      RankPlan wrong = good;
+      spoil(wrong);
+      return verify_rank(plan->request, rank, &wrong).code() == RC_E_INTERNAL;
+    };
+    EXPECT_FALSE(refused([](RankPlan&) {}));
+    EXPECT_TRUE(refused([](RankPlan& p) { p.plan.certificate.objective -= 1; }));
+    EXPECT_TRUE(refused([](RankPlan& p) { p.plan.certificate.peak -= 1; }));
+    EXPECT_TRUE(refused([](RankPlan& p) { p.plan.certificate.kept[0] += 1; }));
+    EXPECT_TRUE(refused([](RankPlan& p) { p.plan.certificate.lower_bound += 1; }));
+    EXPECT_TRUE(refused([](RankPlan& p) { p.stage.budget = p.plan.certificate.peak - 1; }));
+    EXPECT_TRUE(refused([](RankPlan& p) {
+      uint8_t& one = p.plan.choice[0][0][1];
+      one = one == 0 ? 1 : 0;
+    }));
+    // A bound that is too good for its own proof.
+    RankPlan boast = good;
+    PlanCertificate& c = boast.plan.certificate;
+    if (c.objective == 0) continue;
+    for (PlanItem& item : boast.stage.classes[0].items)
+      for (PlanChoice& choice : item.choices) choice.cost *= 2;
+    c.objective *= 2;
+    c.lower_bound = c.objective;
+    boast.stage.budget += boast.keep_all_peak / 10;
+    EXPECT_TRUE(verify_rank(plan->request, rank, &boast).ok());
+    EXPECT_FALSE(boast.bound_proven);
+  }
+}
+
+// Below what single layers need: units of layers, as a policy can carry them out.
+TEST(Plan, UnitsOfLayersTakeOverBelowTheLeastOfSingleLayers) {
+  const struct {
+    const char* model;
+    json layout;
+    std::vector<const char*> options;
+  } cases[] = {{"llama3-70b",
+                {{"tensor_model_parallel_size", 8}, {"sequence_parallel", true}},
+                {"recompute"}},
+               {"llama3-70b", kPipeline, {"recompute"}},
+               {"llama3-8b", {{"pipeline_model_parallel_size", 4}}, {"recompute"}},
+               {"mixtral-8x7b",
+                {{"expert_model_parallel_size", 8}, {"pipeline_model_parallel_size", 4}},
+                {"recompute"}},
+               {"gpt-175b",
+                {{"tensor_model_parallel_size", 8}, {"pipeline_model_parallel_size", 8}},
+                {"recompute"}}};
+  const auto least_of = [](json ask) {
+    ask["budget_bytes"] = 1000;
+    std::shared_ptr<const Plan> none;
+    const std::string message = make_plan(read(ask), &none).message();
+    return std::stoll(message.substr(message.rfind(' ')));
+  };
+  int with_units = 0;
+  for (const auto& one : cases) {
+    SCOPED_TRACE(one.model);
+    json ask = request(one.model, one.layout, {{"options", one.options}});
+    json single = ask;
+    single["units"] = false;
+    const int64_t least = least_of(ask), least_single = least_of(single);
+    EXPECT_LE(least, least_single);
+    if (least == least_single) continue;
+    for (const int64_t budget : {least, (least + least_single) / 2}) {
+      ask["budget_bytes"] = single["budget_bytes"] = budget;
+      std::shared_ptr<const Plan> none;
+      EXPECT_EQ(make_plan(read(single), &none).code(), RC_E_BUDGET);
+      const auto plan = planned(ask);
+      const json report = json::parse(plan->report);
+      std::shared_ptr<const Policy> again;
+      ASSERT_TRUE(create_policy_json(describe(*plan->policy), &again).ok());
+      const auto ranks = evaluate(plan->request, *again);
+      for (size_t i = 0; i < ranks.size(); ++i) {
+        const RankPlan& p = plan->ranks[i];
+        EXPECT_TRUE(p.plan.certificate.optimal) << i;
+        EXPECT_LE(p.plan.certificate.peak, budget);
+        EXPECT_EQ(int64_t(ranks[i].peak), p.plan.certificate.peak) << i;
+        EXPECT_NEAR(ranks[i].replay_seconds, p.replay_seconds(),
+                    1e-4 * (p.forward_seconds + p.backward_seconds));
+        if (p.plan.units.empty()) continue;
+        ++with_units;
+        EXPECT_EQ(report["ranks"][i]["regime"], "units");
+        const PlanUnit& unit = p.plan.units[0];
+        const uint32_t layer = p.layers[size_t(unit.chunk)][size_t(unit.first)];
+        const Decision d = again->decide({.kind = "layer", .layer = layer + 1},
+                                         {.name = "x", .role = RC_ROLE_INPUT});
+        EXPECT_EQ(d.action, RC_ACTION_RECOMPUTE);
+        EXPECT_EQ(d.first_layer, layer);
+        EXPECT_EQ(d.n_layers, uint32_t(unit.layers));
+      }
+    }
+  }
+  EXPECT_GT(with_units, 3);
+}
+
+}  // namespace
+}  // namespace rc::plan
