@@ -57,9 +57,11 @@ void CallLog::begin(const Region* r, rc_flags flags) {
                         .host_slots = r->module->ops.drop && r->module->ops.refill,
                         .slots = r->module->slots});
   const uint32_t index = static_cast<uint32_t>(regions_.size());
+  // Before the region has an index: one that a host keys like its parent is not its own parent.
+  const uint32_t parent = r->parent ? find(r->parent) : kNone;
   region_index_[key_of(r)] = index;
   regions_.push_back({.module = module->second,
-                      .parent = r->parent ? find(r->parent) : kNone,
+                      .parent = parent,
                       .chunk = r->chunk,
                       .microbatch = r->microbatch,
                       .occurrence = r->occurrence,

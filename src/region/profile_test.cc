@@ -196,9 +196,9 @@ TEST(Profile, AFailingTrialIsAFailingReplay) {
   Host host;
   bool fail = false;
   TestModule& m = host.module("mlp", 0, {in("x"), saved("h")}, [&](const rc_replay_args* args) {
-    if (fail) return RC_E_HOST;
-    alloc(args->region, 1, 100);
-    return RC_OK;
+    char* to = alloc(args->region, 1, 100);
+    if (to) fill(to, 100, fail ? 4 : 3);
+    return fail ? RC_E_HOST : RC_OK;
   });
   rc_step* step = host.step(RC_PHASE_FORWARD, RC_STEP_PROFILE);
   rc_region* r = host.begin(m, {.step = step});
@@ -208,6 +208,7 @@ TEST(Profile, AFailingTrialIsAFailingReplay) {
   EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
   fail = true;
   EXPECT_EQ(replay(r), RC_E_HOST);
+  EXPECT_EQ(state(r), RC_REGION_EMPTY);  // what it left is not to be trusted
   fail = false;
   EXPECT_EQ(replay(r), RC_OK);
   EXPECT_TRUE(filled(view(r, 1), 100, 3));

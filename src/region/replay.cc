@@ -268,6 +268,15 @@ Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
   *ns = now_ns() - begin;
   r->reading = was_reading;
   r->trial = false;
+  if (status.ok()) return status;
+  // What the callback has left is not to be trusted: the next replay makes it again.
+  for (uint32_t slot : r->missing) {
+    SlotState& s = r->slots[slot];
+    s.wanted = false;
+    s.dropped = true;
+    if (s.content != SlotState::kHostManaged) slot_let_go(lock, r, s, stream, true);
+  }
+  r->state = RC_REGION_EMPTY;
   return status;
 }
 
@@ -385,7 +394,9 @@ Status replay_trial(Locked& lock, Region* r, const std::vector<uint32_t>& slots,
   }
   if (r->cancel_pending) {
     r->cancel_pending = false;
-    (void)region_cancel(lock, r, stream).ok();
+    Status cancelled = region_cancel(lock, r, stream);
+    if (status.ok())
+      status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
   }
   return status;
 }
