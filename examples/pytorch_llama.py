@@ -36,6 +36,7 @@ import rcore.torch
 from rcore.torch import Policy
 
 BATCH, LENGTH, VOCABULARY = 4, 256, 256
+M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
 
 
 def text() -> torch.Tensor:
@@ -157,6 +158,8 @@ def resident_peak(trainer: Trainer) -> int:
         return int(pathlib.Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) * 1024
 
     gc.collect()
+    # Blocks of 64 KiB and more are mapped one by one from here on: the heap keeps holes that differ from run to run.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 * 1024)
     ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")

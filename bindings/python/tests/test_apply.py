@@ -282,3 +282,12 @@ def test_verify_accepts_a_faithful_model_and_names_the_layer_that_is_not():
             with pytest.raises(rt.CheckpointError, match=r"module 'model.layers.2.mlp' \(kind moe, layer 2\) gave other values"):
                 step(model, ids)
             hook.remove()
+
+
+@pytest.mark.parametrize("role", ["input", "saved", "output"])
+def test_what_torch_does_not_store_is_refused_by_name(role):
+    model = llama()
+    with pytest.raises(rt.Error, match="core_attn.*stor") as refused:
+        rt.apply(model, Policy(rules=[{"kind": "core_attn", "role": role, "action": "store", "tier": "host", "first_layer": 1}]))
+    assert refused.value.status == "RC_E_UNSUPPORTED" and refused.value.field.startswith("rules")
+    assert rt.applied_to(model) is None and "forward" not in model.model.layers[0].__dict__

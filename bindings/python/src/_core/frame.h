@@ -151,6 +151,15 @@ PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);
 bool make_scope_types(PyObject* module);
 void discard_outputs(Frame* frame, PyObject* result);
 
+// compare.cc: a value against what the forward knew of it; all that a replay made, in torch's
+// words; and an error of extras in place of one that says less. False with an error set.
+bool check_value(Run* run, size_t index, PyObject* tensor);
+bool check_run(Frame* frame, Run* run);
+void explain(const FrameBody& b, PyObject* mismatches);
+
+// tail.cc: whether to end a replay that has made all by an exception.
+bool stop_pays(Run* run);
+
 // replay.cc
 PyObject* unpack(PyObject* self, PyObject* holder);
 // Makes the values of a frame available to one backward pass; NULL with an error set.

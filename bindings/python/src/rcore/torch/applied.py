@@ -200,7 +200,7 @@ class Applied:
         return self._registered[id(place)]
 
     def _register(self, place: Place) -> "_core.Module":
-        for role in (_ROLE_SAVED, _ROLE_INPUT):
+        for role in (_ROLE_SAVED, _ROLE_INPUT, _ROLE_OUTPUT):
             decision = self.table.decide(place.kind, place.layer, role)
             if decision["action"] == _STORE:
                 raise Error(f"policy: {place.kind} of layer {place.layer} is to be stored elsewhere; rcore.torch keeps "
