@@ -8,11 +8,13 @@ and prints for each way of recomputing what it needs and costs.
     python examples/pytorch_llama.py --model llama --policy "--recompute-granularity selective --recompute-modules mlp"
     python examples/pytorch_llama.py --model llama --budget 12MB --budget 0.4
 
-Peak live bytes are torch's own allocations in one step, from its profiler, beyond what is there between steps. Peak
-saved bytes are what the graph holds for backward, by rcore's own count; each budget is asserted in them. Peak
-resident memory is how far one step raises the operating system's high-water mark. Times are ratios to torch's checkpoint of every
-layer, step by step in turn in one process, with the quartiles; the row of torch's checkpoint itself is the A/A ratio.
-Losses are compared bit for bit with those of no recomputation. The last lines are the Pareto front of saved bytes and time.
+Peak live bytes are torch's own allocations in one step, from its profiler, beyond what is there between steps. Peak saved
+bytes are what the graph holds for backward, by rcore's own count; each budget is asserted in them. Peak resident memory is
+how far one step raises the operating system's high-water mark: the C library's heap keeps holes that differ from run to run;
+with MALLOC_MMAP_THRESHOLD_=65536 in the environment it is the live bytes, and steps are slower. Times are ratios to torch's
+checkpoint of every layer, step by step in turn in one process, with the quartiles; the row of torch's checkpoint itself is
+the A/A ratio. Losses are compared bit for bit with those of no recomputation. The last line is the Pareto front of saved
+bytes and time.
 """
 from __future__ import annotations
 
@@ -36,7 +38,6 @@ import rcore.torch
 from rcore.torch import Policy
 
 BATCH, LENGTH, VOCABULARY = 4, 256, 256
-M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
 
 
 def text() -> torch.Tensor:
@@ -158,8 +159,6 @@ def resident_peak(trainer: Trainer) -> int:
         return int(pathlib.Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) * 1024
 
     gc.collect()
-    # Blocks of 64 KiB and more are mapped one by one from here on: the heap keeps holes that differ from run to run.
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 * 1024)
     ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
