@@ -408,7 +408,12 @@ Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream s
     if (!r) continue;
     if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kReplay});
     Status status = replay_one(lock, r, stream);
-    if (status.ok() && r->step && r->step->profile) status = try_replays(lock, r, stream);
+    if (status.ok() && r->step && r->step->profile) {
+      status = try_replays(lock, r, stream);
+      // A trial needs memory for what is nested in it; where there is none, nothing is measured.
+      if (status.code() == RC_E_MEMORY || status.code() == RC_E_BUDGET)
+        status = replay_one(lock, r, stream);
+    }
     if (status.ok()) continue;
     lock.blame(r->id);
     return status;

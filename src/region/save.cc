@@ -368,12 +368,14 @@ Status alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
   RC_TRY(TensorMeta::read(spec, "spec", &meta));
   if (!meta.contiguous())
     return argument_error("spec.strides", "memory of the core is row-major: strides must be NULL");
-  if (r->trial && s.content == SlotState::kBlock && s.present() && meta.same_as(s.meta)) {
+  // A trial writes over what is there, where that is memory of its own: else it takes some.
+  if (r->trial && s.content == SlotState::kBlock && s.owner && s.present() &&
+      meta.same_as(s.meta)) {
     RC_TRY(storage.use(s.block, stream, true));
     s.meta.fill(static_cast<char*>(s.block->data) + s.offset, out);
     return ok_status();
   }
-  if (s.content != SlotState::kEmpty && (!r->replaying || s.present()))
+  if (s.content != SlotState::kEmpty && !r->trial && (!r->replaying || s.present()))
     return Status(RC_E_STATE, "slot",
                   format("slot '%s' has memory already", r->def(slot).name.c_str()));
   bool moved = false;
