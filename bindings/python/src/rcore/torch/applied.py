@@ -207,7 +207,8 @@ class Applied:
                             "or recomputes", "RC_E_UNSUPPORTED", "rules")
         module = _core.make_module(self.context, self.table, place.kind, place.path or place.kind, place.layer)
         self.modules.append((place, module))
-        if place.kind == "layer" and self.table.decide("layer", place.layer, _ROLE_SAVED)["n_layers"] > 1 and module.recomputes:
+        in_chunk = place.kind == "layer" and self.table.decide("layer", place.layer, _ROLE_SAVED)["n_layers"] > 1
+        if in_chunk and module.recomputes:
             self._chunked.add(place.layer)
         return module
 
@@ -341,7 +342,8 @@ def apply(model: nn.Module, policy: Policy, mapping: KindMapping | None = None) 
     remove(model)
     applied = Applied(model, policy, mapping)
     for rule in applied.dead_rules:
-        warnings.warn(f"rcore.torch.apply: {rule} of the policy matched no module of the model", UnusedRuleWarning, stacklevel=2)
+        warnings.warn(f"rcore.torch.apply: {rule} of the policy matched no module of the model", UnusedRuleWarning,
+                      stacklevel=2)
     try:
         applied.install()
     except BaseException:

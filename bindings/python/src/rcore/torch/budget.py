@@ -111,7 +111,8 @@ def _inventory(search: _Search, groups: list[Group], whole: int) -> tuple[dict[s
             tensors.append({"name": "place", "kind": f"measured_{group.kind}", "slot": "saved", "role": "saved",
                             "bytes": search.freed[group], "recompute_seconds": search.seconds[group]})
         entry = classes.setdefault(tuple(tuple(t.values()) for t in tensors), {
-            "name": f"stretch{len(classes)}", "layers": [], "forward_seconds": 0.001, "backward_seconds": 0.002, "tensors": tensors})
+            "name": f"stretch{len(classes)}", "layers": [], "forward_seconds": 0.001, "backward_seconds": 0.002,
+            "tensors": tensors})
         entry["layers"].append(number)
     kinds = sorted({t["kind"] for c in classes.values() for t in c["tensors"]})
     return {"num_layers": len(ends), "kinds": kinds, "classes": list(classes.values())}, [g for _, g in ends]
@@ -126,7 +127,8 @@ def _ask(inventory: dict[str, Any], budget: int, groups: list[Group | None], who
         if error.status == "RC_E_BUDGET":
             return None
         raise
-    chosen = (groups[at] for rank in report["ranks"] for d in rank["decisions"] if d["action"] == "recompute" for at in d["layers"])
+    decisions = [d for rank in report["ranks"] for d in rank["decisions"] if d["action"] == "recompute"]
+    chosen = (groups[at] for d in decisions for at in d["layers"])
     return Choice(frozenset(g for g in chosen if g is not None), whole)
 
 
@@ -170,7 +172,8 @@ def settings_of(forecast: Forecast, choice: Choice) -> dict[str, Any]:
             rules.append({"kind": kind, "action": "recompute", "first_layer": first, "n_layers": n})
     layers = [s.place.layer for s in forecast.layers]
     if choice.unit > 1:
-        rules.append({"kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": len(layers), "group_layers": choice.unit})
+        rules.append({"kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": len(layers),
+                      "group_layers": choice.unit})
     elif choice.whole:
         rules.append({"kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": choice.whole})
     return {"rcore_policy": 1, "rules": rules}

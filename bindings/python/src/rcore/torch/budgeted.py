@@ -122,6 +122,6 @@ class Budgeted:
         if signature is None:
             return None
         plan = self.plans[signature]
-        return {"budget_bytes": plan.budget_bytes, "predicted_bytes": plan.predicted_bytes, "keep_all_bytes": plan.keep_all_bytes,
-                "measured_bytes": self.measured.get(signature), "replay_seconds": plan.replay_seconds,
-                "rules": plan.settings["rules"]}
+        return {"budget_bytes": plan.budget_bytes, "predicted_bytes": plan.predicted_bytes,
+                "keep_all_bytes": plan.keep_all_bytes, "measured_bytes": self.measured.get(signature),
+                "replay_seconds": plan.replay_seconds, "rules": plan.settings["rules"]}

@@ -110,8 +110,8 @@ class DiscardedOutput:
         if reason in self.reasons:
             return
         self.reasons.append(reason)
-        warnings.warn(f"rcore.torch: discard() of {getattr(self._function, '__name__', type(self._function).__name__)} frees "
-                      f"nothing: {reason}", KeptOutputWarning, stacklevel=4)
+        name = getattr(self._function, "__name__", type(self._function).__name__)
+        warnings.warn(f"rcore.torch: discard() of {name} frees nothing: {reason}", KeptOutputWarning, stacklevel=4)
 
 
 def discard_output(function: Callable[..., Any], consumer: torch.nn.Module | None = None) -> DiscardedOutput:

@@ -19,11 +19,13 @@ from rcore.errors import Error
 __all__ = ["Discarded", "Emptied"]
 
 #: What looks at a tensor without looking at its memory.
-_HARMLESS = frozenset(("__hash__", "dim", "element_size", "is_complex", "is_floating_point", "ndimension", "nelement", "numel",
-                       "register_hook", "retain_grad", "size", "storage_offset", "stride", "untyped_storage"))
-_HARMLESS_ATTRIBUTES = frozenset(("_backward_hooks", "_cdata", "_version", "device", "dtype", "grad", "grad_fn", "is_cpu", "is_cuda",
-                                  "is_leaf", "is_meta", "is_nested", "is_quantized", "is_sparse", "itemsize", "layout", "nbytes",
-                                  "ndim", "output_nr", "requires_grad", "retains_grad", "shape"))
+_HARMLESS = frozenset((
+    "__hash__", "dim", "element_size", "is_complex", "is_floating_point", "ndimension", "nelement", "numel", "register_hook",
+    "retain_grad", "size", "storage_offset", "stride", "untyped_storage"))
+_HARMLESS_ATTRIBUTES = frozenset((
+    "_backward_hooks", "_cdata", "_version", "device", "dtype", "grad", "grad_fn", "is_cpu", "is_cuda", "is_leaf", "is_meta",
+    "is_nested", "is_quantized", "is_sparse", "itemsize", "layout", "nbytes", "ndim", "output_nr", "requires_grad",
+    "retains_grad", "shape"))
 
 
 def _is_harmless(func: Any, name: str) -> bool:
@@ -89,7 +91,8 @@ class _Block:
     def __init__(self, storage: torch.UntypedStorage) -> None:
         self.storage, self.nbytes = storage, storage.nbytes()
         self.outputs: list[tuple[int, torch.Tensor, int]] = []  # index, tensor, version; until it is emptied
-        self.first: tuple[int, torch.dtype, Any, Any, int] | None = None  # what is written when it is filled: of the first output
+        # What is written when it is filled: of the first output.
+        self.first: tuple[int, torch.dtype, Any, Any, int] | None = None
         self.swapped: list[tuple["weakref.ref[torch.Tensor]", type]] = []
 
     def reason_to_keep(self, holders: dict[int, list[torch.Tensor]]) -> str | None:

@@ -161,8 +161,11 @@ def _parse_limit(limit: str | int | float) -> int | float:
     if isinstance(limit, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?B?)\s*", limit, re.IGNORECASE)
         if match is None or match[2].upper() not in _UNITS:
-            raise Error(f"budget: {limit!r} is no size; write '6GB', '512MiB' or a fraction such as 0.4", "RC_E_ARGUMENT", "budget")
+            raise Error(f"budget: {limit!r} is no size; write '6GB', '512MiB' or a fraction such as 0.4", "RC_E_ARGUMENT",
+                        "budget")
         return int(float(match[1]) * _UNITS[match[2].upper()])
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0 or (isinstance(limit, float) and limit > 1):
-        raise Error(f"budget: {limit!r}; wanted bytes (6_000_000_000, '6GB') or a fraction in (0, 1]", "RC_E_ARGUMENT", "budget")
+    is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+    if not is_number or not 0 < limit or (isinstance(limit, float) and limit > 1):
+        raise Error(f"budget: {limit!r}; wanted bytes (6_000_000_000, '6GB') or a fraction in (0, 1]", "RC_E_ARGUMENT",
+                    "budget")
     return limit

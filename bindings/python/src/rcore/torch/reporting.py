@@ -65,8 +65,8 @@ class Watch:
         """Writes a trace for ui.perfetto.dev or chrome://tracing."""
         trace: list[dict[str, Any]] = []
         for e in self.events:
-            trace.append({"name": f"{e.what} {e.name}", "cat": e.kind, "ph": "X", "ts": e.begin_ns / 1000, "pid": os.getpid(),
-                          "dur": (e.end_ns - e.begin_ns) / 1000, "tid": 0 if e.what == "forward" else 1,
+            trace.append({"name": f"{e.what} {e.name}", "cat": e.kind, "ph": "X", "ts": e.begin_ns / 1000,
+                          "pid": os.getpid(), "dur": (e.end_ns - e.begin_ns) / 1000, "tid": 0 if e.what == "forward" else 1,
                           "args": {"layer": e.layer, "bytes": e.bytes}})
             trace.append({"name": "resident", "ph": "C", "ts": e.end_ns / 1000, "pid": os.getpid(),
                           "args": {"MiB": e.resident / 2**20}})
@@ -189,7 +189,8 @@ class Report:
         if self.saved_peak is not None:
             lines.append(f"held for backward: {self.saved_peak} bytes at most")
         if self.peak:
-            lines.append(f"largest, {self.peak.resident / 2**20:.1f} MiB resident, after the {self.peak.what} of {self.peak.name}")
+            lines.append(f"largest, {self.peak.resident / 2**20:.1f} MiB resident, after the {self.peak.what} of "
+                         f"{self.peak.name}")
         lines += [f"matched nothing: {rule}" for rule in self.dead_rules]
         lines += [f"freed nothing: kind '{kind}'" for kind in self.idle]
         lines += [f"note: {note}" for note in self.notes]
@@ -204,7 +205,8 @@ class Report:
         layers = sorted({r["layer"] for r in self.rows})
         bottom = dict.fromkeys(layers, 0.0)
         for kind in sorted({r["kind"] for r in self.rows if r["freed_bytes"]}):
-            height = [sum(r["freed_bytes"] for r in self.rows if (r["layer"], r["kind"]) == (at, kind)) / 2**20 for at in layers]
+            height = [sum(r["freed_bytes"] for r in self.rows if (r["layer"], r["kind"]) == (at, kind)) / 2**20
+                      for at in layers]
             axes.bar(layers, height, bottom=[bottom[at] for at in layers], label=kind)
             for at, h in zip(layers, height):
                 bottom[at] += h
