@@ -86,7 +86,7 @@ template <typename Oracle>
 void compare(const char* command, Oracle oracle) {
   if (!installed(command)) GTEST_SKIP() << command << " is not installed";
   const Folder folder;
-  int finished = 0, solved = 0, refuted = 0;
+  int finished = 0, solved = 0;
   for (uint64_t seed = 0; seed < 10; ++seed) {
     RandomStage shape;
     shape.layers = int(2 + seed % 4);
@@ -111,13 +111,15 @@ void compare(const char* command, Oracle oracle) {
     ++solved;
     EXPECT_TRUE(plan.certificate.optimal) << seed;
     // Their tolerances are those of doubles; within them a solver was seen to call a dearer plan
-    // optimal, which a checked plan refutes.
+    // optimal, which a plan refutes that the checker finds legal and proves optimal.
     const double objective = double(plan.certificate.objective), tolerance = 1e-6 * *best + 0.5;
     EXPECT_LE(objective, *best + tolerance) << command << " " << seed;
-    EXPECT_TRUE(check_plan(stage, plan).fits) << seed;
-    refuted += objective < *best - tolerance;
+    const PlanCheck check = check_plan(stage, plan);
+    EXPECT_TRUE(check.fits) << seed;
+    if (objective < *best - tolerance) {
+      EXPECT_TRUE(check.bound_proven) << seed;
+    }
   }
-  EXPECT_LE(refuted, 2);
   if (finished < 3 || solved < 2)
     GTEST_SKIP() << command << " finished " << finished << " of 10 in its time";
 }
