@@ -38,6 +38,7 @@ CallLog* log_of(const Region* r) {
 }
 
 uint32_t CallLog::find(const Region* r) const {
+  if (!r->step || r->step->serial != step_) return kNone;  // steps share their keys
   const auto it = region_index_.find(key_of(r));
   return it == region_index_.end() ? kNone : it->second;
 }

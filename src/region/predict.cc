@@ -164,10 +164,12 @@ class Shadow {
   }
 
   Status save(Locked& lock, const CallLog::Call& c) {
-    const int64_t count = static_cast<int64_t>(c.bytes);
+    // What a region of another step holds is there, and none of this step's bytes.
+    const bool elsewhere = c.op == CallLog::kSaveLink && c.source == CallLog::kNone;
+    const int64_t count = elsewhere ? 0 : static_cast<int64_t>(c.bytes);
     SaveItem item = {.save = rc_save_init(), .view = bytes_spec(&count)};
     item.save.slot = c.slot;
-    if (c.op == CallLog::kSaveTensor) {
+    if (c.op == CallLog::kSaveTensor || elsewhere) {
       RC_TRY(wrap_tensor(item.view, nullptr, nullptr, &item.save.tensor));
     } else if (c.op == CallLog::kSaveCopy) {
       item.save.view = &item.view;

@@ -140,6 +140,30 @@ TEST(Predict, NeedsAFinishedLog) {
   EXPECT_EQ(p.peak_bytes, 0u);
 }
 
+// A region of an earlier step has the key of one of this step; they are not the same.
+TEST(Predict, ASourceInAnotherStepIsThereAndNotCounted) {
+  Host host;
+  char memory[400] = {};
+  TestModule& m =
+      host.module("mlp", 0, {in("x"), saved("s")}, [](const rc_replay_args*) { return RC_OK; });
+  rc_step* before = host.step(RC_PHASE_FORWARD, 0);
+  rc_region* source = host.begin(m, {.step = before});
+  ASSERT_EQ(save_bytes(source, 0, memory, 300), RC_OK);
+  ASSERT_EQ(rc_region_end(source, nullptr), RC_OK);
+  rc_step* logged = host.step(RC_PHASE_FORWARD, RC_STEP_LOG);
+  rc_region* r = host.begin(m, {.step = logged});
+  ASSERT_EQ(save_link(r, 0, source, 0), RC_OK) << last_message();
+  ASSERT_EQ(save_tensor(r, 1, wrap(memory, 40, nullptr)), RC_OK);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  rc_region_release(r, nullptr);
+  host.end_step(logged);
+  rc_prediction p = rc_prediction_init();
+  ASSERT_EQ(rc_predict(host.context, nullptr, &p), RC_OK) << last_message();
+  EXPECT_EQ(p.peak_bytes, 40u);
+  rc_region_release(source, nullptr);
+  host.end_step(before);
+}
+
 TEST(Predict, LeavesTheContextAsItIs) {
   Host host;
   Job job(host);
