@@ -181,7 +181,7 @@ class Run {
   // The input of the first layer, then every layer in turn: what it saves appears as it runs.
   void run_unit_again(const PlanUnit& unit) {
     for (int32_t n = 0; n < unit.layers; ++n) {
-      const size_t l = size_t(unit.first + n);
+      const size_t l = size_t(unit.first) + size_t(n);
       const PlanLayerClass& k = layer_class(l);
       bool to_its_end = n + 1 < unit.layers;
       for (size_t i = 0; i < k.items.size(); ++i) {
@@ -209,7 +209,7 @@ class Run {
   }
 
   void backward_in_unit(const PlanUnit& unit, size_t l) {
-    if (l + 1 == size_t(unit.first + unit.layers)) run_unit_again(unit);
+    if (l + 1 == size_t(unit.first) + size_t(unit.layers)) run_unit_again(unit);
     const PlanLayerClass& k = layer_class(l);
     event(PlanEventKind::kBackward, l, -1, 0, 0, 0);
     for (size_t m = 0; m < k.moments.size(); ++m) {

@@ -75,7 +75,7 @@ UnitView expand_units(const PlanStage& stage, const StagePlan& plan) {
     const size_t c = size_t(unit.chunk);
     int64_t others = 0;  // what the unit's layers before this one hold while it is in backward
     for (int32_t n = 0; n < unit.layers; ++n) {
-      const size_t l = size_t(unit.first + n);
+      const size_t l = size_t(unit.first) + size_t(n);
       const PlanLayerClass& k = stage.classes[size_t(stage.chunks[c].layers[l])];
       const PlanItem& in = k.items[size_t(k.input_item)];
       const PlanChoice* input =
