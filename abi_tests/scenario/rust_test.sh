@@ -9,10 +9,10 @@ for tool in bindgen rustc; do
 done
 room=$(mktemp -d) && trap 'rm -rf "$room"' EXIT
 bindgen "$header" --allowlist-function 'rc_.*' --allowlist-type 'rc_.*' --allowlist-var 'RC_.*' -o "$room/bindings.rs"
-functions=$(grep -c 'pub fn rc_' "$room/bindings.rs")
+functions=$(grep -o 'pub fn rc_' "$room/bindings.rs" | wc -l)  # without rustfmt all is one line
 declared=$(grep -c -E '^RC_(FN|VOID_FN|EXPORT) ' "$header")
 [ "$functions" -eq "$declared" ] || { echo "bindgen sees $functions functions, the header declares $declared"; exit 1; }
-grep -q 'pub const RC_HEADER_VERSION: u32' "$room/bindings.rs" || { echo "bindgen lost RC_HEADER_VERSION"; exit 1; }
+grep -q 'pub const RC_HEADER_VERSION *: *u32' "$room/bindings.rs" || { echo "bindgen lost RC_HEADER_VERSION"; exit 1; }
 rustc --edition 2021 -A warnings --test -o "$room/layout" "$room/bindings.rs"
 "$room/layout" -q
 RCORE_BINDINGS=$room/bindings.rs rustc --edition 2021 -A warnings -L "$library" -l rcore -o "$room/scenario" "$here/scenario.rs"

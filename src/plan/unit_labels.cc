@@ -46,7 +46,9 @@ UnitLabels::UnitLabels(const PlanStage& stage, const UnitSegments& segments,
       if (rows[r].kind != UnitRow::kMemory) continue;
       size_t behind = p + 1;
       while (places_[behind].chunk == c) ++behind;
-      least_rest_[p][r] = times(r, c) * least[p] + least_rest_[behind][r];
+      const int64_t rest = least_rest_[behind][r];
+      const bool none = least[p] >= kNoCost || rest >= kNoCost;  // no segment ends the chunk
+      least_rest_[p][r] = none ? kNoCost : times(r, c) * least[p] + rest;
     }
   }
 }
