@@ -27,7 +27,7 @@ grep -r -i -l -E 'nlohmann|dlpack::|rcore_dlpack|tvm_ffi' "$root/include" "$lib/
 grep -r -l "$build" "$root/include" "$lib/cmake" "$lib/pkgconfig" && fail "a path of the build tree is installed"
 
 echo "== find_package: shared, static, C++"
-"$cmake" -S "$here/consumer" -B "$room/consumer" -DCMAKE_PREFIX_PATH="$root" -DCMAKE_C_COMPILER="$cc" \
+"$cmake" -G Ninja -S "$here/consumer" -B "$room/consumer" -DCMAKE_PREFIX_PATH="$root" -DCMAKE_C_COMPILER="$cc" \
   -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" >"$room/log" 2>&1 &&
   "$cmake" --build "$room/consumer" >>"$room/log" 2>&1 || { cat "$room/log"; exit 1; }
 for program in shared static cxx; do
