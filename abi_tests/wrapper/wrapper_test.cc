@@ -61,9 +61,10 @@ class Wrapper : public ::testing::Test {
     desc.slot_stride = sizeof slots[0];
     return rcore::submodule::add(context_, desc, {std::move(replay), {}, {}}, std::move(states));
   }
-  rcore::region discarded(const rcore::submodule& m) {
+  rcore::region discarded(const rcore::submodule& m, rc_step* step = nullptr) {
     rc_region_desc desc = rc_region_desc_init();
     desc.module = m.get();
+    desc.step = step;
     rcore::region r = rcore::region::begin(context_, desc);
     r.save(0, rcore::spec(x_, kShape, 1));
     compute(r);
@@ -344,14 +345,7 @@ TEST_F(Wrapper, PlansFromAMeasuredStep) {
   rc_step_desc profiled = rc_step_desc_init();
   profiled.flags = RC_STEP_PROFILE;
   rcore::step step = rcore::step::begin(context_, profiled);
-  rc_region_desc desc = rc_region_desc_init();
-  desc.module = m.get();
-  desc.step = step.get();
-  rcore::region r = rcore::region::begin(context_, desc);
-  r.save(0, rcore::spec(x_, kShape, 1));
-  compute(r);
-  r.end();
-  r.discard();
+  rcore::region r = discarded(m, step.get());
   r.replay();
   r.release();
   step.end();

@@ -58,12 +58,6 @@ class BruteForceSearch {
     }
     return bytes >= stage_.min_offload_bytes;
   }
-  static const PlanChoice* find(const PlanItem& item, PlanOption option) {
-    for (const PlanChoice& c : item.choices) {
-      if (c.option == option) return &c;
-    }
-    return nullptr;
-  }
   static Taken mix(const PlanChoice& a, int64_t rows, const PlanChoice& b, int64_t of) {
     const auto bytes = [&](int64_t x, int64_t y) { return x / of * rows + y / of * (of - rows); };
     const auto up = [&](int64_t cost, int64_t r) { return (cost * r + of - 1) / of; };
@@ -83,9 +77,9 @@ class BruteForceSearch {
       visit(s + 1, cut_moved, cut_replayed);
     }
     if (!cut_offload_ && !cut_recompute_) return;
-    const PlanChoice* keep = find(*slot.item, PlanOption::kKeep);
+    const PlanChoice* keep = slot.item->find(PlanOption::kKeep);
     const auto cut = [&](PlanOption with, bool moved, bool replayed) {
-      const PlanChoice* other = find(*slot.item, with);
+      const PlanChoice* other = slot.item->find(with);
       if (keep == nullptr || other == nullptr) return;
       for (int64_t rows = 1; rows < slot.item->rows; ++rows) {
         taken_[s] = mix(*keep, rows, *other, slot.item->rows);

@@ -34,12 +34,6 @@ class Checker {
   const PlanItem& item(size_t chunk, size_t layer, size_t i) const {
     return stage_.classes[size_t(stage_.chunks[chunk].layers[layer])].items[i];
   }
-  static const PlanChoice* find(const PlanItem& item, PlanOption option) {
-    for (const PlanChoice& choice : item.choices) {
-      if (choice.option == option) return &choice;
-    }
-    return nullptr;
-  }
   static std::string place(size_t chunk, size_t layer, size_t i) {
     return "chunk " + std::to_string(chunk) + " layer " + std::to_string(layer) + " item " +
            std::to_string(i);
@@ -121,9 +115,9 @@ class Checker {
     const auto cut = cut_at_.find(std::make_tuple(int32_t(c), int32_t(l), int32_t(i)));
     if (cut == cut_at_.end()) return add_part(c, l, i, &chosen(c, l, i), 1, 1, sum);
     const PlanCut& part = *cut->second;
-    return add_part(c, l, i, find(it, PlanOption::kKeep), part.kept_rows, it.rows, sum) &&
-           add_part(c, l, i, find(it, PlanOption::kOffload), part.offloaded_rows, it.rows, sum) &&
-           add_part(c, l, i, find(it, PlanOption::kRecompute), part.recomputed_rows, it.rows, sum);
+    return add_part(c, l, i, it.find(PlanOption::kKeep), part.kept_rows, it.rows, sum) &&
+           add_part(c, l, i, it.find(PlanOption::kOffload), part.offloaded_rows, it.rows, sum) &&
+           add_part(c, l, i, it.find(PlanOption::kRecompute), part.recomputed_rows, it.rows, sum);
   }
 
   bool add_part(size_t c, size_t l, size_t i, const PlanChoice* choice, int64_t rows, int64_t of,

@@ -59,16 +59,6 @@ class UnitProof {
     const bool tail = c + 1 == stage_.chunks.size() && int64_t(l) >= layers - stage_.tail_margin;
     return !tail && choice.link_bytes >= stage_.min_offload_bytes;
   }
-  static const PlanChoice* find(const PlanItem& item, PlanOption option) {
-    for (const PlanChoice& choice : item.choices) {
-      if (choice.option == option) return &choice;
-    }
-    return nullptr;
-  }
-  static int64_t bytes(const PlanItem& item) {
-    const PlanChoice* keep = find(item, PlanOption::kKeep);
-    return keep ? keep->kept_bytes : item.choices[0].kept_bytes + item.choices[0].transient_bytes;
-  }
 
   // One layer: every combination of choices that no other one beats. Of what can be recomputed
   // nothing moves in this regime.
@@ -84,7 +74,7 @@ class UnitProof {
       for (const Part& part : parts) {
         for (const PlanChoice& choice : item.choices) {
           if (choice.link_bytes > 0 &&
-              (find(item, PlanOption::kRecompute) != nullptr || !may_move(c, l, choice))) {
+              (item.find(PlanOption::kRecompute) != nullptr || !may_move(c, l, choice))) {
             continue;
           }
           Part more = part;
@@ -133,18 +123,18 @@ class UnitProof {
       int64_t back = from.transient_bytes, run = from.cost;
       for (size_t l = first; l < stage_.chunks[c].layers.size(); ++l) {
         const PlanLayerClass& k = layer(c, l);
-        if (k.input_item < 0 || find(k.items[size_t(k.input_item)], PlanOption::kKeep) == nullptr)
+        if (k.input_item < 0 || k.items[size_t(k.input_item)].find(PlanOption::kKeep) == nullptr)
           break;
         int64_t items = 0;
         bool all_alone = true;
         for (size_t i = 0; i < k.items.size(); ++i) {
           if (k.items[i].pinned) {
-            unit.kept += find(k.items[i], PlanOption::kKeep)->kept_bytes;
+            unit.kept += k.items[i].find(PlanOption::kKeep)->kept_bytes;
           } else if (int32_t(i) != k.input_item || l > first) {
-            back += bytes(k.items[i]);
+            back += k.items[i].bytes();
           }
           if (k.items[i].pinned || int32_t(i) == k.input_item) continue;
-          const PlanChoice* alone = find(k.items[i], PlanOption::kRecompute);
+          const PlanChoice* alone = k.items[i].find(PlanOption::kRecompute);
           all_alone = all_alone && alone != nullptr;
           items += alone != nullptr ? alone->cost : 0;
         }

@@ -46,6 +46,19 @@ struct PlanItem {
   // tensor of a plan.
   bool cut_recompute = false;
   bool pinned = false;  // kept even where its whole layer runs again: a recorded decision
+
+  // NULL where the item has no such choice.
+  const PlanChoice* find(PlanOption option) const {
+    for (const PlanChoice& choice : choices) {
+      if (choice.option == option) return &choice;
+    }
+    return nullptr;
+  }
+  // What it holds while it is there, kept or made again.
+  int64_t bytes() const {
+    const PlanChoice* keep = find(PlanOption::kKeep);
+    return keep ? keep->kept_bytes : choices[0].kept_bytes + choices[0].transient_bytes;
+  }
 };
 
 // Layers of one class have the same items. Their order within the chunk is that of backward's

@@ -148,21 +148,10 @@ class Run {
     return nullptr;
   }
 
-  static const PlanChoice* choice_with(const PlanItem& item, PlanOption option) {
-    for (const PlanChoice& choice : item.choices) {
-      if (choice.option == option) return &choice;
-    }
-    return nullptr;
-  }
-  static int64_t bytes_of(const PlanItem& item) {
-    const PlanChoice* keep = choice_with(item, PlanOption::kKeep);
-    return keep ? keep->kept_bytes : item.choices[0].kept_bytes + item.choices[0].transient_bytes;
-  }
-
   // What stays of a unit's layer: the input of the first as its choice says, and what is pinned.
   const PlanChoice* stays(const PlanUnit& unit, size_t l, size_t i) const {
     const PlanLayerClass& k = layer_class(l);
-    if (k.items[i].pinned) return choice_with(k.items[i], PlanOption::kKeep);
+    if (k.items[i].pinned) return k.items[i].find(PlanOption::kKeep);
     if (l != size_t(unit.first) || int32_t(i) != k.input_item) return nullptr;
     return &k.items[i].choices[plan_.choice[size_t(pass_.chunk)][l][i]];
   }
@@ -194,10 +183,10 @@ class Run {
             event(PlanEventKind::kReplay, l, int32_t(i), 0, 0, c->cost);
           continue;
         }
-        const int64_t bytes = bytes_of(k.items[i]);
+        const int64_t bytes = k.items[i].bytes();
         if (bytes > 0) event(PlanEventKind::kAlloc, l, int32_t(i), 1, bytes, 0);
         if (int32_t(i) == k.input_item) continue;
-        const PlanChoice* alone = choice_with(k.items[i], PlanOption::kRecompute);
+        const PlanChoice* alone = k.items[i].find(PlanOption::kRecompute);
         if (alone != nullptr) {
           event(PlanEventKind::kReplay, l, int32_t(i), 0, 0, alone->cost);
         } else {
@@ -219,7 +208,7 @@ class Run {
     }
     for (size_t i = 0; i < k.items.size(); ++i) {
       const PlanChoice* c = stays(unit, l, i);
-      const int64_t back = c != nullptr ? c->transient_bytes : bytes_of(k.items[i]);
+      const int64_t back = c != nullptr ? c->transient_bytes : k.items[i].bytes();
       if (back > 0) event(PlanEventKind::kFree, l, int32_t(i), 1, back, 0);
       if (c != nullptr && c->kept_bytes > 0)
         event(PlanEventKind::kFree, l, int32_t(i), 0, c->kept_bytes, 0);

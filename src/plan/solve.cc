@@ -9,6 +9,7 @@
 
 #include "src/plan/counts.h"
 #include "src/plan/cut.h"
+#include "src/plan/least_budget.h"
 #include "src/plan/place.h"
 #include "src/plan/search.h"
 #include "src/plan/stage_rules.h"
@@ -154,32 +155,15 @@ CountOutcome StageSolver::run(StagePlan& plan) {
   }
 }
 
-// The least budget under which some plan fits; -1: none does. Fitting is monotone in the budget,
-// and a plan that fits names a smaller budget that will do: its peak.
+// The least budget under which some plan fits; -1: none does.
 int64_t minimum_budget(const PlanStage& stage, const CountLimits& limits) {
   PlanStage trial = stage;
-  StagePlan plan;
-  const auto fits = [&](int64_t budget) {
+  return least_budget(stage.budget, [&](int64_t budget) -> std::optional<int64_t> {
     trial.budget = budget;
-    return StageSolver(trial, limits, true).run(plan) == CountOutcome::kSolved;
-  };
-  int64_t low = stage.budget, high = std::max<int64_t>(1, 2 * stage.budget);
-  while (!fits(high)) {
-    low = high;
-    high *= 2;
-    if (high > int64_t(1) << 50) return -1;
-  }
-  high = plan.certificate.peak;
-  // Usually the first plan found holds the least already; else halves and peaks by turns.
-  for (bool halve = false; high - low > 1; halve = !halve) {
-    const int64_t next = halve ? low + (high - low) / 2 : high - 1;
-    if (fits(next)) {
-      high = plan.certificate.peak;
-    } else {
-      low = next;
-    }
-  }
-  return high;
+    StagePlan plan;
+    if (StageSolver(trial, limits, true).run(plan) != CountOutcome::kSolved) return std::nullopt;
+    return plan.certificate.peak;
+  });
 }
 
 // No plan layer by layer fits: units of layers, or the least budget that would do.

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "src/plan/least_budget.h"
 #include "src/plan/place.h"
 #include "src/plan/unit_labels.h"
 #include "src/plan/unit_stage.h"
@@ -86,28 +88,13 @@ CountOutcome solve_units(const PlanStage& stage, const CountLimits& limits, Stag
 
 int64_t least_budget_of_units(const PlanStage& stage, const CountLimits& limits) {
   PlanStage trial = stage;
-  StagePlan plan;
-  bool sure = false;
-  const auto fits = [&](int64_t budget) {
+  return least_budget(stage.budget, [&](int64_t budget) -> std::optional<int64_t> {
     trial.budget = budget;
-    return any_plan(trial, limits, &plan, &sure);
-  };
-  int64_t low = stage.budget, high = std::max<int64_t>(1, 2 * stage.budget);
-  while (!fits(high)) {
-    low = high;
-    high *= 2;
-    if (high > int64_t(1) << 50) return -1;
-  }
-  high = plan.certificate.peak;
-  for (bool halve = false; high - low > 1; halve = !halve) {
-    const int64_t next = halve ? low + (high - low) / 2 : high - 1;
-    if (fits(next)) {
-      high = plan.certificate.peak;
-    } else {
-      low = next;
-    }
-  }
-  return high;
+    StagePlan plan;
+    bool sure = false;
+    if (!any_plan(trial, limits, &plan, &sure)) return std::nullopt;
+    return plan.certificate.peak;
+  });
 }
 
 }  // namespace rc

@@ -16,11 +16,9 @@ bool is_forward_call(CallLog::Op op) {
   return op <= CallLog::kDiscard;
 }
 
-}  // namespace
-
-namespace {
 thread_local int pauses = 0;
-}
+
+}  // namespace
 
 LogPause::LogPause() {
   ++pauses;

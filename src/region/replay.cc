@@ -312,6 +312,16 @@ class Replaying {
   Region* region_;
 };
 
+// A cancel that came while the region was being replayed takes effect now.
+Status cancel_if_asked(Locked& lock, Region* r, Stream stream, Status status) {
+  if (!r->cancel_pending) return status;
+  r->cancel_pending = false;
+  Status cancelled = region_cancel(lock, r, stream);
+  if (status.ok())
+    status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
+  return status;
+}
+
 Status replay_one(Locked& lock, Region* r, Stream stream) {
   while (r->replaying) RC_TRY(wait_for_replay(lock, r));
   if (r->state == RC_REGION_OPEN || r->state == RC_REGION_CANCELLED)
@@ -345,18 +355,8 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
       r->state = RC_REGION_READY;
     }
   }
-  if (r->cancel_pending) {
-    r->cancel_pending = false;
-    Status cancelled = region_cancel(lock, r, stream);
-    if (status.ok())
-      status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
-  }
-  return status;
+  return cancel_if_asked(lock, r, stream, std::move(status));
 }
-
-}  // namespace
-
-namespace {
 
 // Keeps regions alive while the host may release them from a callback.
 class Pins {
@@ -392,13 +392,7 @@ Status replay_trial(Locked& lock, Region* r, const std::vector<uint32_t>& slots,
     r->missing = slots;
     status = trial(lock, r, stream, ns);
   }
-  if (r->cancel_pending) {
-    r->cancel_pending = false;
-    Status cancelled = region_cancel(lock, r, stream);
-    if (status.ok())
-      status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
-  }
-  return status;
+  return cancel_if_asked(lock, r, stream, std::move(status));
 }
 
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {

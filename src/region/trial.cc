@@ -67,23 +67,6 @@ bool inside_a_replay(const Region* r) {
   return LogPause::on();
 }
 
-// Keeps a region alive while the host may release it from a callback.
-class Pin {
- public:
-  Pin(Locked& lock, Region* r, Stream stream) : lock_(lock), region_(r), stream_(stream) {
-    ++r->links;
-  }
-  ~Pin() {
-    --region_->links;
-    region_end_if_unused(lock_, region_, stream_);
-  }
-
- private:
-  Locked& lock_;
-  Region* region_;
-  Stream stream_;
-};
-
 }  // namespace
 
 Status try_replays(Locked& lock, Region* r, Stream stream) {
@@ -97,7 +80,6 @@ Status try_replays(Locked& lock, Region* r, Stream stream) {
   const std::vector<std::vector<uint32_t>> all = variants(r);
   r->tried = true;
   if (all.empty() || !profile->take_try(r->module->serial)) return ok_status();
-  const Pin pin(lock, r, stream);
   const bool nests = r->journal.size() > 0;
   for (const std::vector<uint32_t>& slots : all) {
     uint64_t took[kRuns] = {};
