@@ -209,10 +209,7 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   r->entry.occurrence = r->occurrence;
   enter_journals(r);
   RC_TRY(capture_states(lock, r));
-  if (transient && parent) {
-    parent->dropped_children = true;
-    if (Region* ancestor = recomputing_ancestor(r)) ancestor->dropped_children = true;
-  }
+  if (Region* ancestor = recomputing_ancestor(r)) ancestor->dropped_children = true;
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
   if (step && step->profile) r->begun_ns = now_ns();
   undo.keep();

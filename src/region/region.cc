@@ -381,6 +381,10 @@ bool region_wants(const Region* r, uint32_t slot) {
   return r->state == RC_REGION_OPEN;
 }
 
+bool output_is_read(const Region* r, const SlotState& s) {
+  return s.had_consumers ? s.consumers > 0 : r->discards_output;
+}
+
 void region_find_missing(Region* r) {
   r->missing.clear();
   for (uint32_t i = 0; i < r->n_slots; ++i) {
@@ -391,10 +395,8 @@ void region_find_missing(Region* r) {
     if (s.present() || (s.source && source_refills(s))) continue;
     // The same memory is another slot of this region, which brings it back.
     if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block->owner == r) continue;
-    // An output is needed by the regions that refer to it. Where none ever did, the host reads it
-    // by its pointer, which only kinds that discard their outputs allow.
-    const bool unread = s.had_consumers ? s.consumers == 0 : !r->discards_output;
-    if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && unread) continue;
+    if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && !output_is_read(r, s))
+      continue;
     r->missing.push_back(i);
   }
 }

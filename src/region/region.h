@@ -107,6 +107,9 @@ void region_end_if_unused(Locked& lock, Region* r, Stream stream);
 Status region_refill_host(Locked& lock, Region* r, Stream stream);
 bool region_wants(const Region* r, uint32_t slot);
 void region_find_missing(Region* r);  // fills r->missing
+// An output in the core's memory is needed by the regions that refer to it. Where none ever did,
+// the host reads it by its pointer, which only kinds that discard their outputs allow.
+bool output_is_read(const Region* r, const SlotState& s);
 // Calls the module's drop for an output in the host's memory, without the lock.
 Status region_drop_host(Locked& lock, Region* r, uint32_t slot, Stream stream);
 // Lets go of a slot's content; `refillable` if replay brings it back. The link to a source stays.

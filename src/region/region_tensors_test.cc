@@ -323,6 +323,49 @@ TEST_F(RegionTensors, AnExportedTensorOutlivesRegionStepAndContextHandle) {
   rc_tensor_release(tensor);
 }
 
+TEST_F(RegionTensors, WhatOnlyAnExportKeptStaysAfterAReplay) {
+  host.recompute({"mlp"});
+  TestModule& module = host.module("mlp", 0, {saved("h")});
+  rc_region* r = host.begin(module);
+  fill(alloc(r, 0, kBytes), kBytes, 9);
+  rc_tensor* tensor = nullptr;
+  EXPECT_EQ(rc_region_tensor(r, 0, nullptr, &tensor), RC_OK);
+  EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+  rc_region* reader = host.begin(*keep);
+  EXPECT_EQ(save_link(reader, 0, r, 0), RC_OK);
+  EXPECT_EQ(rc_region_end(reader, nullptr), RC_OK);
+  EXPECT_EQ(replay(r), RC_OK);
+  rc_tensor_release(tensor);
+  EXPECT_TRUE(filled(view(r, 0), kBytes, 9));
+  EXPECT_TRUE(filled(view(reader, 0), kBytes, 9));
+  EXPECT_EQ(module.calls, 0);
+  rc_region_release(reader, nullptr);
+  rc_region_release(r, nullptr);
+}
+
+TEST_F(RegionTensors, AnOutputThatOnlyAnExportKeptStaysForItsReaderAfterAReplay) {
+  host.recompute({"layernorm"});
+  TestModule& norm = host.module("layernorm", 0, {in("x"), out("y")});
+  for (const bool replay_reader : {false, true}) {
+    rc_region* r = host.begin(norm);
+    fill(alloc(r, 1, kBytes), kBytes, 9);
+    rc_region* reader = host.begin(*keep);
+    EXPECT_EQ(save_link(reader, 0, r, 1), RC_OK);
+    EXPECT_EQ(rc_region_end(reader, nullptr), RC_OK);
+    rc_tensor* tensor = nullptr;
+    EXPECT_EQ(rc_region_tensor(r, 1, nullptr, &tensor), RC_OK);
+    EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+    EXPECT_EQ(rc_region_discard(r, nullptr), RC_OK);
+    EXPECT_GE(replay(replay_reader ? reader : r), 0);
+    rc_tensor_release(tensor);
+    EXPECT_TRUE(filled(view(reader, 0), kBytes, 9)) << replay_reader;
+    EXPECT_EQ(norm.calls, 0);
+    rc_region_release(reader, nullptr);
+    rc_region_release(r, nullptr);
+    EXPECT_EQ(host.live(), 0u);
+  }
+}
+
 TEST_F(RegionTensors, AnExportedTensorCanBeSavedAgain) {
   rc_region* r = host.begin(*keep);
   fill(alloc(r, 3, kBytes), kBytes, 9);

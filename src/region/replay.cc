@@ -45,13 +45,49 @@ Status wait_for_replay(Locked& lock, Region* r) {
   return ok_status();
 }
 
+void hold(Context* context, SlotState& s) {
+  if (s.content != SlotState::kBlock || s.holds || s.source || s.done || !s.present()) return;
+  context->storage.hold(s.block);
+  s.holds = true;
+  s.dropped = false;
+}
+
+// Content of another region that a slot of the replayed one refers to.
+void hold_origin(const SlotState& s) {
+  Region* owner = nullptr;
+  uint32_t slot = 0;
+  for (const SlotState* at = &s; at->source; at = &owner->slots[slot]) {
+    owner = at->source;
+    slot = at->source_slot;
+  }
+  if (!owner->transient && owner->state != RC_REGION_CANCELLED)
+    hold(owner->context, owner->slots[slot]);
+}
+
+// What is there after a replay stays until it is done: also content that only an export or another
+// slot kept alive.
+void hold_present(Region* r) {
+  for (uint32_t i = 0; i < r->n_slots; ++i) {
+    SlotState& s = r->slots[i];
+    if (s.source) {
+      if (!s.done && s.present()) hold_origin(s);
+    } else if (s.role == RC_ROLE_SAVED || s.role == RC_ROLE_INPUT ||
+               (s.role == RC_ROLE_OUTPUT && output_is_read(r, s))) {
+      hold(r->context, s);
+    }
+  }
+}
+
 // Slots that refer to another region's dropped content: that region first.
 Status replay_sources(Locked& lock, Region* r, Stream stream) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     SlotState& s = r->slots[i];
     if (!s.source || s.done || s.content == SlotState::kEmpty) continue;
     SlotState* at = slot_resolve(r, i);
-    if (at->present()) continue;
+    if (at->present()) {
+      hold_origin(s);
+      continue;
+    }
     if (!source_refills(s)) {
       if (s.role == RC_ROLE_INPUT)
         return Status(
@@ -280,19 +316,6 @@ Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
   return status;
 }
 
-// What is there after a replay stays until it is done: also content that only an export or another
-// slot of the region kept alive.
-void hold_present(Region* r) {
-  for (uint32_t i = 0; i < r->n_slots; ++i) {
-    SlotState& s = r->slots[i];
-    if (s.content != SlotState::kBlock || s.holds || s.source || s.done || !s.present()) continue;
-    if (s.role != RC_ROLE_SAVED && s.role != RC_ROLE_INPUT) continue;
-    r->context->storage.hold(s.block);
-    s.holds = true;
-    s.dropped = false;
-  }
-}
-
 // Ends a replay on every way out of it, an exception for want of memory included.
 class Replaying {
  public:
@@ -332,6 +355,7 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
   region_find_missing(r);
   const bool run_needed = !r->missing.empty() || (r->dropped_children && !r->transient);
   if (!run_needed && !region_needs_sources(r)) {
+    if (!r->transient) hold_present(r);
     if (r->state == RC_REGION_EMPTY) r->state = RC_REGION_READY;
     return ok_status();
   }

@@ -101,6 +101,23 @@ TEST_F(Replay, NullEntriesAreSkippedAndAReplayIsIdempotent) {
   rc_region_release(a, nullptr);
 }
 
+TEST_F(Replay, AnEvaluationNestedInAKeptRegionIsNoReasonToRunOne) {
+  TestModule& layer = host.module("layer", 7, {in("x"), saved("h")}, produce);
+  rc_region* kept = host.begin(layer);
+  alloc(kept, 1, kBytes);
+  rc_step* evaluation = host.step(RC_PHASE_EVALUATION);
+  rc_region* nested = host.begin(*mlp, {.step = evaluation, .parent = kept});
+  alloc(nested, 1, kBytes);
+  EXPECT_EQ(rc_region_end(nested, nullptr), RC_OK);
+  rc_region_release(nested, nullptr);
+  host.end_step(evaluation);
+  EXPECT_EQ(rc_region_end(kept, nullptr), RC_OK);
+  EXPECT_EQ(state(kept), RC_REGION_SEALED);
+  EXPECT_GE(replay(kept), 0);
+  EXPECT_EQ(layer.calls, 0);
+  rc_region_release(kept, nullptr);
+}
+
 TEST_F(Replay, ACallbackThatForgetsASlotFailsAndNamesIt) {
   mlp->replay = [](const rc_replay_args*) { return RC_OK; };
   rc_region* r = empty();

@@ -133,7 +133,7 @@ inline void model_replayed(ModelRegion* r) {
     if (!s.gone || r->transient) continue;
     if (s.role == RC_ROLE_SAVED || s.content == ModelSlot::kHostManaged)
       s.gone = s.uncertain = false;
-    if (s.role == RC_ROLE_OUTPUT && s.content == ModelSlot::kBlock) {
+    if (s.role == RC_ROLE_OUTPUT && s.own()) {
       s.gone = false;
       s.uncertain = !r->discards || s.shared;
     }
