@@ -192,6 +192,7 @@ rc_status World::replay(const rc_replay_args* args) {
     status = world->produce(r, args->region, slot, s.seed + (differs ? 1 : 0));
   }
   --world->depth;
+  if (status >= 0) model_reproduced(r);
   return status;
 }
 

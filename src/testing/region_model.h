@@ -25,7 +25,8 @@ struct ModelSlot {
   Content content = kNone;
   uint64_t seed = 0, bytes = 0;
   bool gone = false;       // dropped, not yet replayed
-  bool uncertain = false;  // a link after its region's end: as present as what it refers to
+  bool uncertain = false;  // a link after its region's end: as present as what it refers to; or
+                           // gone, and then brought back where another region's replay needed it
   bool done = false;
   bool shared = false;  // another slot or an exported tensor refers, or referred, to it
   ModelRegion* source = nullptr;
@@ -140,6 +141,11 @@ inline void model_replayed(ModelRegion* r) {
   }
 }
 
+// A replay callback of it ran well: for a replay of the region, or of one that refers to it.
+inline void model_reproduced(ModelRegion* r) {
+  for (ModelSlot& s : r->slots) s.uncertain = s.uncertain || s.gone;
+}
+
 inline void model_cancel(ModelRegion* r) {
   r->state = ModelRegion::kCancelled;
 }
@@ -155,7 +161,8 @@ inline Bounds bounds(const std::deque<ModelRegion>& regions) {
     const bool alive = r.usable() || r.shared();
     for (const ModelSlot& s : r.slots) {
       if (r.usable() && s.own() && seen(r, s) == Seen::kYes) b.least += s.bytes;
-      const bool released = !alive || s.done || s.gone || r.state == ModelRegion::kCancelled;
+      const bool released =
+          !alive || s.done || (s.gone && !s.uncertain) || r.state == ModelRegion::kCancelled;
       const bool recorded = s.role == RC_ROLE_DECISION;  // a parent's record may hold it too
       if ((s.own() || s.content == ModelSlot::kLink) && (!released || s.shared || recorded))
         b.most += s.bytes;
