@@ -1,9 +1,15 @@
 // src/plan/lp_export.h: a stage as an integer program in LP format, for solvers of others in tests.
+//
+// Rows are divided by what their coefficients have in common and end half a unit above what is
+// allowed: no sum of integers lies between, so that a solver's tolerance decides nothing.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "src/plan/problem.h"
 
@@ -15,23 +21,36 @@ class LpExport {
   explicit LpExport(const PlanStage& stage) : stage_(stage) {}
 
   std::string text() {
-    std::string objective, link, once, binaries;
+    std::string objective, once, binaries;
+    Row link;
     each([&](size_t c, size_t l, size_t i, size_t o, const PlanChoice& choice) {
       const std::string x = name(c, l, i, o);
       if (choice.cost != 0) objective += " + " + std::to_string(choice.cost) + " " + x;
-      if (choice.link_bytes != 0) link += " + " + std::to_string(choice.link_bytes) + " " + x;
+      if (choice.link_bytes != 0) link.push_back({choice.link_bytes, x});
       if (choice.link_bytes != 0 && !may_move(c, l, choice)) once += " " + x + " = 0\n";
       binaries += " " + x + "\n";
     });
     std::string text =
         "Minimize\n cost: " + (objective.empty() ? "0 " + name(0, 0, 0, 0) : objective);
     text += "\nSubject To\n" + once + one_each();
-    if (!link.empty()) text += link + " <= " + std::to_string(stage_.link_bytes) + "\n";
+    text += at_most(link, stage_.link_bytes);
     for (size_t s = 0; s < stage_.states.size(); ++s) text += rows(s);
     return text + "Binary\n" + binaries + "End\n";
   }
 
  private:
+  using Row = std::vector<std::pair<int64_t, std::string>>;
+
+  static std::string at_most(const Row& row, int64_t limit) {
+    int64_t unit = 0;
+    for (const auto& [bytes, x] : row) unit = std::gcd(unit, bytes);
+    if (unit == 0) return "";
+    std::string text;
+    for (const auto& [bytes, x] : row)
+      text += " + " + std::to_string(bytes / unit) + " " + x + "\n";
+    const int64_t most = limit / unit - (limit % unit < 0);
+    return text + " <= " + std::to_string(double(most) + 0.5) + "\n";
+  }
   static std::string name(size_t c, size_t l, size_t i, size_t o) {
     return "x" + std::to_string(c) + "_" + std::to_string(l) + "_" + std::to_string(i) + "_" +
            std::to_string(o);
@@ -71,18 +90,16 @@ class LpExport {
     for (size_t at = 0; at < own.size(); ++at) {
       const PlanLayerClass& k = stage_.classes[size_t(own[at])];
       for (size_t m = 0; m < k.moments.size(); ++m) {
-        std::string sum;
+        Row row;
         each([&](size_t c, size_t l, size_t i, size_t o, const PlanChoice& choice) {
           const bool mine = c == size_t(state.chunk);
           int64_t bytes = choice.kept_bytes * (state.held[c] - (mine && l > at ? 1 : 0));
           const int32_t moment = stage_.classes[size_t(stage_.chunks[c].layers[l])].items[i].moment;
           if (mine && l == at && (moment < 0 || size_t(moment) == m))
             bytes += choice.transient_bytes;
-          if (bytes != 0) sum += " + " + std::to_string(bytes) + " " + name(c, l, i, o) + "\n";
+          if (bytes != 0) row.push_back({bytes, name(c, l, i, o)});
         });
-        if (sum.empty()) continue;
-        text +=
-            sum + " <= " + std::to_string(stage_.budget - stage_.fixed_bytes - k.moments[m]) + "\n";
+        text += at_most(row, stage_.budget - stage_.fixed_bytes - k.moments[m]);
       }
     }
     return text;
