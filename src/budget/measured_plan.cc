@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/budget/check_path.h"
 #include "src/region/context.h"
 
 namespace rc::budget {
@@ -23,11 +24,15 @@ class Search {
 
   Status run() {
     RC_TRY(find_ways(m_, &plan_.ways));
-    path_ = plan_.ways.path();
+    if (plan_.ways.chunked)
+      rows_ = plan_.ways.rows();
+    else
+      path_ = plan_.ways.path();
     RC_TRY(hand_candidates(m_, plan_.ways, &plan_.hand));
     for (const Candidate& c : plan_.hand) consider(c);
     Candidate least;
-    const PathPlan least_steps = least_path(path_);
+    const PathPlan least_steps =
+        plan_.ways.chunked ? least_rows(rows_, limits()).plan : least_path(path_);
     RC_TRY(forecast_of("plan", least_steps.steps, &least));
     consider(least);
     plan_.least_peak = least.peak;
@@ -38,6 +43,7 @@ class Search {
                            static_cast<unsigned long long>(plan_.budget),
                            static_cast<unsigned long long>(plan_.least_peak)));
     RC_TRY(approach());
+    RC_TRY(check());
     return improve();
   }
 
@@ -60,6 +66,7 @@ class Search {
     plan_.chosen = c;
     found_ = true;
     steps_.clear();
+    plan_.inner = {};
     return true;
   }
 
@@ -69,14 +76,13 @@ class Search {
     int64_t budget = int64_t(plan_.budget), fits = INT64_MIN, fails = INT64_MAX;
     std::vector<PathStep> before;
     for (; plan_.rounds < kMostRounds && !m_.late(); ++plan_.rounds) {
-      PathLimits limits;
-      limits.deadline = m_.deadline;
-      const PathPlan answer = solve_path(path_, budget, limits);
+      const RowPathPlan whole = solve(budget);
+      const PathPlan& answer = whole.plan;
       Candidate c;
       if (answer.found) RC_TRY(forecast_of("plan", answer.steps, &c));
       const bool good = answer.found && c.peak <= plan_.budget;
       if (good && consider(c)) {
-        plan_.inner = answer;
+        plan_.inner = whole;
         plan_.inner_budget = budget;
         steps_ = answer.steps;
       }
@@ -87,6 +93,7 @@ class Search {
         answer.found ? fails = std::min(fails, budget) : fits = std::max(fits, budget);
       if (good && answer.cost == 0) break;
       int64_t next = budget - off;
+      if (!answer.found && fails == INT64_MAX) next = budget + std::max<int64_t>(1, budget / 16);
       if (fits != INT64_MIN && fails != INT64_MAX) {
         if (double(fails - fits) < kCloseEnough * double(plan_.budget) || fails - fits < 2) break;
         if (next <= fits || next >= fails) next = fits + (fails - fits) / 2;
@@ -101,7 +108,7 @@ class Search {
   Status improve() {
     for (size_t i = 0; i < steps_.size() && !m_.late(); ++i) {
       const PathStep now = steps_[i];
-      const std::vector<PathWay>& ways = path_.ways[now.place];
+      const std::vector<PathWay>& ways = chain().ways[now.place];
       std::vector<uint32_t> less;
       for (uint32_t w = 0; w < ways.size(); ++w)
         if (ways[w].layers == ways[now.way].layers && ways[w].cost < ways[now.way].cost)
@@ -114,18 +121,43 @@ class Search {
         steps[i].way = w;
         Candidate c;
         RC_TRY(forecast_of("plan", steps, &c));
+        const RowPathPlan inner = plan_.inner;
         if (!consider(c)) continue;
         steps_ = steps;
-        plan_.inner.steps = steps;
+        plan_.inner = inner;
+        plan_.inner.plan.steps = steps;
+        plan_.improved = true;
         break;
       }
     }
     return ok_status();
   }
 
+  PathLimits limits() const {
+    PathLimits limits;
+    limits.deadline = m_.deadline;
+    return limits;
+  }
+  RowPathPlan solve(int64_t budget) const {
+    if (plan_.ways.chunked) return solve_rows(rows_, budget, limits());
+    return {solve_path(path_, budget, limits()), {}};
+  }
+  // The search's answer, by what does not know the search.
+  Status check() {
+    const RowPathPlan& answer = plan_.inner;
+    if (!answer.plan.found) return ok_status();
+    const PathCheck found = plan_.ways.chunked ? check_rows(rows_, plan_.inner_budget, answer)
+                                               : check_path(path_, plan_.inner_budget, answer.plan);
+    if (!found.fits) return Status(RC_E_INTERNAL, "plan", found.finding);
+    plan_.proven_bound = found.proven_bound;
+    return ok_status();
+  }
+  const LayerPath& chain() const { return plan_.ways.chunked ? rows_.path : path_; }
+
   const Measured& m_;
   MeasuredPlan& plan_;
   LayerPath path_;
+  RowPath rows_;  // instead, with virtual chunks
   bool found_ = false;
   std::vector<PathStep> steps_;  // of the chosen plan, if the search found it
 };

@@ -3,7 +3,9 @@
 // An exact search over the ways of all layers (src/budget/layer_path.h) proposes; the forecast,
 // which is the region machine itself, disposes: a plan is taken only if its forecast fits the
 // budget, and the search's own budget is moved until it meets the forecast's. Megatron's settings
-// are forecast too, so that none that fits is cheaper than the plan.
+// are forecast too, so that none that fits is cheaper than the plan. Virtual chunks have a search
+// of their own (src/budget/row_path.h). What the search answers is checked without it
+// (src/budget/check_path.h) before it becomes a policy.
 #pragma once
 
 #include <memory>
@@ -36,8 +38,10 @@ struct MeasuredPlan {
   std::vector<Candidate> hand;  // Megatron's settings
   uint64_t least_peak = 0;      // of all that does not depend on the budget
   Candidate chosen;
-  PathPlan inner;            // what the search answered, if `chosen` is its plan
+  RowPathPlan inner;         // what the search answered, if `chosen` is its plan
   int64_t inner_budget = 0;  // that it was asked with
+  int64_t proven_bound = 0;  // of its cost, by src/budget/check_path.h
+  bool improved = false;     // by forecasts, after the search
   uint64_t rounds = 0;
   double seconds = 0;
 };

@@ -74,6 +74,11 @@ TEST_P(MeasuredPlan, HoldsToTheByteWhatItPredictsAtTenBudgets) {
     const Json json = Job::report(plans[i]);
     EXPECT_EQ(json["budget_bytes"], budget);
     EXPECT_LE(json["predicted_peak_bytes"], budget);
+    if (json.contains("certificate")) {
+      const Json& certificate = json["certificate"];
+      EXPECT_TRUE(certificate["optimal"]);
+      EXPECT_EQ(certificate["proven_lower_bound_ns"], certificate["objective_ns"]);
+    }
     for (const Json& hand : json["hand_policies"])
       if (hand["peak_bytes"] <= budget) {
         EXPECT_LE(json["replay_seconds"], hand["replay_seconds"]) << hand.dump();

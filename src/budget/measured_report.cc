@@ -83,11 +83,14 @@ std::string make_report(const Measured& m, const MeasuredPlan& p, const Policy& 
                  {"rounds", p.rounds},
                  {"complete", p.ways.complete},
                  {"seconds", p.seconds}}}};
-  if (p.chosen.name == "plan" && p.inner.found)
-    json["certificate"] = {{"objective_ns", p.inner.cost}, {"lower_bound_ns", p.inner.lower_bound},
-                           {"optimal", p.inner.optimal},   {"budget_bytes", p.inner_budget},
-                           {"peak_bytes", p.inner.peak},   {"nodes", p.inner.nodes}};
-  json["decisions"] = describe_decisions(p.ways, p.inner.steps);
+  const PathPlan& inner = p.inner.plan;
+  if (p.chosen.name == "plan" && inner.found)
+    json["certificate"] = {
+        {"objective_ns", inner.cost},         {"lower_bound_ns", inner.lower_bound},
+        {"optimal", inner.optimal},           {"proven_lower_bound_ns", p.proven_bound},
+        {"budget_bytes", p.inner_budget},     {"peak_bytes", inner.peak},
+        {"improved_by_forecast", p.improved}, {"nodes", inner.nodes}};
+  json["decisions"] = describe_decisions(p.ways, inner.steps);
   json["ways"] = describe_ways(p.ways);
   json["hand_policies"] = Json::array();
   for (const Candidate& c : p.hand)

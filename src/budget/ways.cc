@@ -43,6 +43,7 @@ class Finder {
     out_.keep_all_peak = base_.peak_bytes;
     if (!find_backward()) return ok_status();  // nothing is ever asked for: all is kept
     find_groups();
+    if (out_.chunked) find_rows();
     for (Group& g : out_.groups) g.base_transient = most(base_, g);
     RC_TRY(find_single_ways());
     return find_units();
@@ -86,9 +87,11 @@ class Finder {
         groups.emplace_back();
         groups.back().name = layer ? "layer" : m.kind;
         groups.back().layer = m.layer;
+        groups.back().chunk = log_.regions()[r].chunk;
         groups.back().is_layer = layer;
       }
       Group& g = groups[at->second];
+      out_.chunked |= log_.regions()[r].chunk != log_.regions()[0].chunk;
       group_of[r] = at->second;
       g.likeness = g.likeness * 0x9e3779b97f4a7c15u + likeness[r];
       if (m.kind == "layer")
@@ -105,17 +108,87 @@ class Finder {
     size_t begin = 0;
     for (size_t g = groups.size(); g-- > 0;) {
       groups[g].window_begin = begin;
+      groups[g].held = out_.held;
       begin = groups[g].window_end;
     }
   }
 
-  static int64_t most(const Forecast& f, size_t begin, size_t end) {
+  // Each group's backward of most bytes, and how many microbatches of each group are held then.
+  void find_rows() {
+    struct Span {
+      size_t begin = SIZE_MAX, backward = SIZE_MAX, end = 0;
+    };
+    std::vector<Group>& groups = out_.groups;
+    std::map<std::pair<bool, std::pair<std::string, uint32_t>>, size_t> index;
+    for (size_t g = 0; g < groups.size(); ++g)
+      index[{groups[g].is_layer, {groups[g].is_layer ? "" : groups[g].name, groups[g].layer}}] = g;
+    const std::set<std::string> layered = layered_kinds(log_);
+    std::vector<std::map<uint32_t, Span>> spans(groups.size());  // of each microbatch
+    for (size_t i = 0; i < log_.calls().size(); ++i) {
+      const CallLog::Call& call = log_.calls()[i];
+      const CallLog::LoggedModule& m = module_of(log_, call.region);
+      const bool layer = layered.count(m.kind) > 0;
+      const auto at = index.find({layer, {layer ? "" : m.kind, m.layer}});
+      if (at == index.end()) continue;
+      Span& span = spans[at->second][log_.regions()[call.region].microbatch];
+      span.begin = std::min(span.begin, i);
+      span.end = i + 1;
+      if (call.op == CallLog::kReplay) span.backward = std::min(span.backward, i);
+    }
+    const auto held_at = [&](size_t g, size_t call) {
+      return std::count_if(spans[g].begin(), spans[g].end(), [&](const auto& one) {
+        return one.second.begin <= call && call < one.second.end;
+      });
+    };
+    for (size_t g = 0; g < groups.size(); ++g) {
+      groups[g].held = std::max<int64_t>(1, held_at(g, out_.first_replay));
+      int64_t peak = -1;
+      for (const auto& [microbatch, span] : spans[g]) {
+        const size_t begin = std::min(span.backward, span.end - 1);
+        const int64_t bytes = most_between(base_, begin, span.end);
+        std::vector<int64_t> held;
+        for (size_t j = 0; j < groups.size(); ++j) held.push_back(held_at(j, begin));
+        add_row(g, bytes, held);
+        if (bytes <= peak) continue;
+        peak = bytes;
+        own_held_[g] = held[g];
+        groups[g].window_begin = begin;
+        groups[g].window_end = span.end;
+      }
+      out_.row_frame.most.push_back(peak);
+    }
+  }
+
+  // Unless as much of everything is held in another row of the place.
+  void add_row(size_t place, int64_t bytes, const std::vector<int64_t>& held) {
+    RowPath& rows = out_.row_frame;
+    const auto no_more = [](const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
+      return std::equal(a.begin(), a.end(), b.begin(), std::less_equal<>());
+    };
+    for (size_t r = rows.place.size(); r-- > 0 && rows.place[r] == place;) {
+      if (no_more(held, rows.held[r]) && bytes <= rows.base[r]) return;
+      if (!no_more(rows.held[r], held) || rows.base[r] > bytes) continue;
+      rows.place.erase(rows.place.begin() + long(r));
+      rows.held.erase(rows.held.begin() + long(r));
+      rows.base.erase(rows.base.begin() + long(r));
+    }
+    rows.place.push_back(place);
+    rows.held.push_back(held);
+    rows.base.push_back(bytes);
+  }
+
+  static int64_t most_between(const Forecast& f, size_t begin, size_t end) {
     uint64_t peak = 0;
     for (size_t i = begin; i < end && i < f.peak.size(); ++i) peak = std::max(peak, f.peak[i]);
     return int64_t(peak);
   }
   static int64_t most(const Forecast& f, const Group& g) {
-    return most(f, g.window_begin, g.window_end);
+    return most_between(f, g.window_begin, g.window_end);
+  }
+  int64_t most(const Forecast& f, size_t group, uint32_t layers) const {
+    int64_t peak = 0;
+    for (size_t g = group; g < group + layers; ++g) peak = std::max(peak, most(f, out_.groups[g]));
+    return peak;
   }
 
   // False where the policy cannot be written, which leaves the way out.
@@ -129,11 +202,10 @@ class Finder {
     RC_TRY(std::move(status));
     const size_t before = out_.first_replay - (out_.first_replay > 0);
     const int64_t freed = int64_t(base_.live[before]) - int64_t(f.live[before]);
-    const size_t last = group + way->layers - 1;
-    const size_t begin = out_.groups[last].window_begin, end = out_.groups[group].window_end;
-    way->freed = freed / out_.held;
-    way->transient = most(f, begin, end) + freed;
-    way->added = way->transient - most(base_, begin, end);
+    way->freed = freed / out_.groups[group].held;
+    way->transient =
+        most(f, group, way->layers) + (out_.chunked ? way->freed * own_held_.at(group) : freed);
+    way->added = way->transient - most(base_, group, way->layers);
     way->cost = int64_t(f.replay_ns);
     *good = true;
     return ok_status();
@@ -304,6 +376,7 @@ class Finder {
     for (size_t i = 0; i < length; ++i) {
       const Group& g = out_.groups[at + i];
       if (!g.has_whole || g.layer != out_.groups[at].layer + i) return false;
+      if (g.chunk != out_.groups[at].chunk) return false;
     }
     return true;
   }
@@ -312,6 +385,7 @@ class Finder {
   const CallLog& log_;
   Ways& out_;
   Forecast base_;
+  std::map<size_t, int64_t> own_held_;  // where chunked: of a group in its window
   uint32_t watched_ = 0;
 };
 
@@ -341,6 +415,17 @@ LayerPath Ways::path() const {
     }
   }
   return path;
+}
+
+RowPath Ways::rows() const {
+  RowPath rows = row_frame;
+  rows.path.ways.resize(groups.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    for (const Way& w : groups[g].ways) rows.path.ways[g].push_back({1, -w.freed, w.added, w.cost});
+    for (const Way& w : groups[g].units)
+      rows.path.ways[g].push_back({w.layers, -w.freed, w.added, w.cost});
+  }
+  return rows;
 }
 
 const Way& Ways::way_of(const PathStep& step) const {

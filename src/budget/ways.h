@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "src/budget/layer_path.h"
+#include "src/budget/row_path.h"
 #include "src/policy/policy_spec.h"
 #include "src/region/predict.h"
 #include "src/region/profile.h"
@@ -56,15 +56,17 @@ struct Way {
 
 struct Group {
   std::string name;  // "layer", or a kind beside the layers
-  uint32_t layer = 0;
+  uint32_t layer = 0, chunk = 0;
   bool is_layer = false;
   bool has_whole = false;  // regions of kind `layer`
   uint64_t likeness = 0;
-  std::vector<std::string> kinds;           // but for `layer`
-  size_t window_begin = 0, window_end = 0;  // calls of its first backward
-  int64_t base_transient = 0;               // where everything is kept
-  std::vector<Way> ways;                    // alone; the first keeps everything
-  std::vector<Way> units;                   // that begin here
+  std::vector<std::string> kinds;  // but for `layer`
+  // Calls of its backward: the first microbatch's; with virtual chunks, the one of most bytes.
+  size_t window_begin = 0, window_end = 0;
+  int64_t held = 1;            // microbatches of it when the first backward of all begins
+  int64_t base_transient = 0;  // where everything is kept
+  std::vector<Way> ways;       // alone; the first keeps everything
+  std::vector<Way> units;      // that begin here
 };
 
 struct Ways {
@@ -74,8 +76,11 @@ struct Ways {
   size_t first_replay = 0;  // call
   uint64_t forecasts = 0;
   bool complete = true;  // no way was left out for want of time
+  bool chunked = false;  // several virtual chunks: rows() is the model, not path()
+  RowPath row_frame;     // where chunked: rows() without its ways
 
   LayerPath path() const;
+  RowPath rows() const;
   const Way& way_of(const PathStep& step) const;
 };
 

@@ -23,8 +23,12 @@ class Model {
  public:
   enum Kind { kLayer, kNorm, kAttention, kMlp, kKinds };
   // Slots: layer x, y; norm x, y; attention x, probs, y; mlp x, hidden, y, choice.
-  Model(Host& host, uint32_t layers, ModelSizes sizes = {}) : host_(host), sizes_(sizes) {
-    for (uint32_t l = 0; l < layers; ++l) {
+  // `chunk_layers` layers are a virtual chunk; the first layer of chunk c is number c * stride.
+  Model(Host& host, uint32_t layers, ModelSizes sizes = {}, uint32_t chunk_layers = 0,
+        uint32_t stride = 0)
+      : host_(host), sizes_(sizes), chunk_layers_(chunk_layers ? chunk_layers : layers) {
+    for (uint32_t place = 0; place < layers; ++place) {
+      const uint32_t l = chunk_of(place) * (stride ? stride : layers) + place % chunk_layers_;
       std::array<TestModule*, kKinds> m;
       m[kLayer] = &host.module("layer", l, {in("x"), out("y")}, again(&Model::layer));
       m[kNorm] = &host.module("layernorm", l, {in("x"), out("y")}, again(&Model::norm));
@@ -37,38 +41,16 @@ class Model {
   }
 
   void forward(rc_step* step, uint32_t microbatch, int seed, rc_stream stream = nullptr) {
-    std::vector<char> input(sizes_.x);
-    fill(input.data(), input.size(), seed);
-    rc_region* before = nullptr;
-    for (uint32_t l = 0; l < modules.size(); ++l) {
-      rc_region* r = begin(step, kLayer, l, microbatch, nullptr, stream);
-      if (before) {
-        expect(save_link(r, 0, before, 1));
-        expect(rc_region_discard(before, stream));
-      } else {
-        expect(save_bytes(r, 0, input.data(), sizes_.x, stream));
-      }
-      layer(r, l, microbatch, stream);
-      expect(rc_region_end(r, stream));
-      before = r;
-    }
-    if (before) expect(rc_region_discard(before, stream));
-    if (device_of(host_)) (void)device_of(host_)->synchronize(stream).ok();  // `input` goes
+    forward_of(step, 0, uint32_t(modules.size()), microbatch, seed, stream);
   }
-
+  void forward_chunk(rc_step* step, uint32_t chunk, uint32_t microbatch, int seed) {
+    forward_of(step, chunk * chunk_layers_, chunk_layers_, microbatch, seed, nullptr);
+  }
+  void backward_chunk(uint32_t chunk, uint32_t microbatch) {
+    backward_of(chunk * chunk_layers_, chunk_layers_, microbatch, nullptr);
+  }
   void backward(uint32_t microbatch, rc_stream stream = nullptr) {
-    for (uint32_t l = static_cast<uint32_t>(modules.size()); l-- > 0;) {
-      expect(replay(regions.at({microbatch, l, kLayer}), stream));
-      for (Kind kind : {kMlp, kAttention, kNorm}) {
-        rc_region* r = regions.at({microbatch, l, kind});
-        expect(replay(r, stream));  // for dI ...
-        expect(replay(r, stream));  // ... and for dW
-        check(r, kind, l, microbatch, stream);
-        for (uint32_t s = 0; s < info(r).n_slots; ++s) expect(rc_region_done(r, s, stream));
-      }
-      check(regions.at({microbatch, l, kLayer}), kLayer, l, microbatch, stream);
-      for (Kind kind : {kMlp, kAttention, kNorm, kLayer}) release({microbatch, l, kind}, stream);
-    }
+    backward_of(0, uint32_t(modules.size()), microbatch, stream);
   }
 
   // Drops what forward kept without a backward.
@@ -93,6 +75,44 @@ class Model {
   using Body = void (Model::*)(rc_region*, uint32_t, uint32_t, rc_stream);
   using Key = std::tuple<uint32_t, uint32_t, int>;
 
+  uint32_t chunk_of(uint32_t place) const { return chunk_layers_ ? place / chunk_layers_ : 0; }
+
+  void forward_of(rc_step* step, uint32_t first, uint32_t layers, uint32_t microbatch, int seed,
+                  rc_stream stream) {
+    std::vector<char> input(sizes_.x);
+    fill(input.data(), input.size(), seed);
+    rc_region* before = nullptr;
+    for (uint32_t l = first; l < first + layers; ++l) {
+      rc_region* r = begin(step, kLayer, l, microbatch, nullptr, stream);
+      if (before) {
+        expect(save_link(r, 0, before, 1));
+        expect(rc_region_discard(before, stream));
+      } else {
+        expect(save_bytes(r, 0, input.data(), sizes_.x, stream));
+      }
+      layer(r, l, microbatch, stream);
+      expect(rc_region_end(r, stream));
+      before = r;
+    }
+    if (before) expect(rc_region_discard(before, stream));
+    if (device_of(host_)) (void)device_of(host_)->synchronize(stream).ok();  // `input` goes
+  }
+
+  void backward_of(uint32_t first, uint32_t layers, uint32_t microbatch, rc_stream stream) {
+    for (uint32_t l = first + layers; l-- > first;) {
+      expect(replay(regions.at({microbatch, l, kLayer}), stream));
+      for (Kind kind : {kMlp, kAttention, kNorm}) {
+        rc_region* r = regions.at({microbatch, l, kind});
+        expect(replay(r, stream));  // for dI ...
+        expect(replay(r, stream));  // ... and for dW
+        check(r, kind, l, microbatch, stream);
+        for (uint32_t s = 0; s < info(r).n_slots; ++s) expect(rc_region_done(r, s, stream));
+      }
+      check(regions.at({microbatch, l, kLayer}), kLayer, l, microbatch, stream);
+      for (Kind kind : {kMlp, kAttention, kNorm, kLayer}) release({microbatch, l, kind}, stream);
+    }
+  }
+
   static void expect(rc_status status) { ASSERT_GE(status, 0) << last_message(); }
   static FakeDevice* device_of(Host& host) { return host.fake; }
 
@@ -113,7 +133,8 @@ class Model {
                    rc_stream stream) {
     release({mb, l, kind}, stream);  // an instance of the forward, where a parent begins it anew
     rc_region* r = host_.begin(
-        *modules[l][kind], {.step = step, .parent = parent, .microbatch = mb, .stream = stream});
+        *modules[l][kind],
+        {.step = step, .parent = parent, .chunk = chunk_of(l), .microbatch = mb, .stream = stream});
     regions[{mb, l, kind}] = r;
     return r;
   }
@@ -226,6 +247,7 @@ class Model {
 
   Host& host_;
   ModelSizes sizes_;
+  uint32_t chunk_layers_;
   int choices_ = 0;
   std::map<std::tuple<uint32_t, uint32_t, int, uint32_t>, std::string> expected_;
 };
