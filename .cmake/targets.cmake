@@ -8,14 +8,16 @@ target_link_libraries(rcore_inside PUBLIC rcore_dlpack Threads::Threads nlohmann
 # library's own files, which a release shows to include what they use, do not.
 if(RCORE_SANITIZE)
   target_precompile_headers(rcore_objects PRIVATE
-    <algorithm> <deque> <functional> <memory> <mutex> <optional> <string> <unordered_map> <vector>)
+    <algorithm> <condition_variable> <deque> <functional> <map> <memory> <mutex> <optional> <string> <thread>
+    <unordered_map> <vector> <nlohmann/json.hpp>)
 endif()
 if(RCORE_BUILD_TESTS)
   file(WRITE "${PROJECT_BINARY_DIR}/test_headers.cc" "int main() {}\n")
   add_executable(rcore_test_headers EXCLUDE_FROM_ALL "${PROJECT_BINARY_DIR}/test_headers.cc")
   target_link_libraries(rcore_test_headers PRIVATE rcore_inside GTest::gtest)
   target_precompile_headers(rcore_test_headers PRIVATE
-    <gtest/gtest.h> <algorithm> <deque> <functional> <map> <memory> <mutex> <string> <thread> <unordered_map> <vector>)
+    <gtest/gtest.h> <algorithm> <deque> <functional> <map> <memory> <mutex> <string> <thread> <unordered_map> <vector>
+    <nlohmann/json.hpp>)
 endif()
 
 # rcore_test(NAME file.cc... [LABELS l...] [LIBRARIES t...])

@@ -60,24 +60,26 @@ class HostTensor {
     for (int64_t i = 0; i < size(); ++i) set(i, u(rng));
     return *this;
   }
+  // The elements in logical order, for references that read them many times.
+  std::vector<double> values() const {
+    std::vector<double> out(static_cast<size_t>(size()));
+    for (int64_t i = 0; i < size(); ++i) out[static_cast<size_t>(i)] = get(i);
+    return out;
+  }
   // The elements' bytes in logical order.
   std::string bytes() const {
     std::string s;
-    const size_t unit = static_cast<size_t>(dtype_bytes(view_.dtype));
-    for (int64_t i = 0; i < size(); ++i) s.append(static_cast<const char*>(at(i)), unit);
+    for (int64_t i = 0; i < size(); i += view_.cols())
+      s.append(static_cast<const char*>(at(i)), row_bytes());
     return s;
   }
   // Nothing outside the elements was written.
   bool intact() const {
     std::vector<unsigned char> copy = memory_;
-    const size_t unit = static_cast<size_t>(dtype_bytes(view_.dtype));
-    for (int64_t i = 0; i < size(); ++i) {
-      std::memset(copy.data() + (static_cast<unsigned char*>(at(i)) - memory_.data()), 0xA5, unit);
-    }
-    for (unsigned char c : copy) {
-      if (c != 0xA5) return false;
-    }
-    return true;
+    for (int64_t i = 0; i < size(); i += view_.cols())
+      std::memset(copy.data() + (static_cast<unsigned char*>(at(i)) - memory_.data()), 0xA5,
+                  row_bytes());
+    return copy == std::vector<unsigned char>(copy.size(), 0xA5);
   }
 
  private:
@@ -86,6 +88,7 @@ class HostTensor {
     const int64_t offset = view_.row_offset(i / cols) + i % cols;
     return static_cast<unsigned char*>(view_.data) + offset * dtype_bytes(view_.dtype);
   }
+  size_t row_bytes() const { return static_cast<size_t>(view_.cols() * dtype_bytes(view_.dtype)); }
   Tensor view_;
   std::vector<unsigned char> memory_;
 };

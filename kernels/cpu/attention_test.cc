@@ -25,6 +25,7 @@ Reference reference(const Shape& s, const HostTensor& q, const HostTensor& k, co
   out.probs.assign(size_t(s.B * s.H * s.S * s.T), 0);
   out.lse.assign(size_t(s.B * s.H * s.S), -std::numeric_limits<double>::infinity());
   const double scale = 1 / std::sqrt(double(std::max<int64_t>(s.D, 1)));
+  const std::vector<double> qs = q.values(), ks = k.values(), vs = v.values();
   for (int64_t row = 0; row < s.B * s.H * s.S; ++row) {
     const int64_t i = row % s.S, h = row / s.S % s.H, b = row / s.S / s.H;
     const int64_t kv = (b * s.G + h / (s.H / s.G)) * s.T;
@@ -32,8 +33,8 @@ Reference reference(const Shape& s, const HostTensor& q, const HostTensor& k, co
     std::vector<double> score(static_cast<size_t>(seen));
     double max = -1e300, sum = 0;
     for (int64_t j = 0; j < seen; ++j) {
-      for (int64_t d = 0; d < s.D; ++d)
-        score[j] += double(q.get(row * s.D + d)) * k.get((kv + j) * s.D + d);
+      const double *query = qs.data() + row * s.D, *key = ks.data() + (kv + j) * s.D;
+      for (int64_t d = 0; d < s.D; ++d) score[j] += query[d] * key[d];
       score[j] *= scale;
       max = std::max(max, score[j]);
     }
@@ -47,7 +48,9 @@ Reference reference(const Shape& s, const HostTensor& q, const HostTensor& k, co
             philox_word(kRecord, uint64_t(row * s.T + j)) >= keep_threshold(s.dropout);
         p = kept ? p * keep_scale(s.dropout) : 0;
       }
-      for (int64_t e = 0; e < s.E; ++e) out.o[row * s.E + e] += p * v.get((kv + j) * s.E + e);
+      double* o = out.o.data() + row * s.E;
+      const double* value = vs.data() + (kv + j) * s.E;
+      for (int64_t e = 0; e < s.E; ++e) o[e] += p * value[e];
     }
   }
   return out;

@@ -17,11 +17,13 @@ void check_projection(DType t, int64_t M, int64_t N, int64_t K, bool bias, bool 
   KernelDesc d{.kind = KernelKind::up_projection};
   d.blas = blas;
   ASSERT_TRUE(run(d, {x}, params, {y}, {}, {}, serial).ok());
+  const std::vector<double> xs = x.values(), ws = w.values();
   for (int64_t i = 0; i < M; ++i) {
     for (int64_t j = 0; j < N; ++j) {
       double want = bias ? b.get(j) : 0.0, size = std::fabs(want);
+      const double *row = xs.data() + i * K, *column = ws.data() + j * K;
       for (int64_t p = 0; p < K; ++p) {
-        const double term = double(x.get(i * K + p)) * w.get(j * K + p);
+        const double term = row[p] * column[p];
         want += term;
         size += std::fabs(term);
       }

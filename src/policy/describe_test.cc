@@ -4,6 +4,7 @@
 #include <random>
 
 #include "src/policy/policy.h"
+#include "src/testing/effort.h"
 
 namespace rc {
 namespace {
@@ -147,7 +148,7 @@ void expect_consistent_units(const Policy& policy) {
 TEST(Describe, RoundTripsRandomPolicies) {
   RandomSpec random(20240607);
   int accepted = 0;
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < testing::rounds(4000); ++i) {
     const PolicySpec spec = random.draw();
     std::shared_ptr<const Policy> policy, again;
     if (!create_policy(spec, &policy).ok()) continue;
@@ -160,7 +161,7 @@ TEST(Describe, RoundTripsRandomPolicies) {
     ASSERT_NO_FATAL_FAILURE(expect_same_table(*policy, *again)) << text;
     ASSERT_NO_FATAL_FAILURE(expect_consistent_units(*policy)) << text;
   }
-  EXPECT_GT(accepted, 400);
+  EXPECT_GT(accepted, testing::rounds(400));
 }
 
 TEST(Describe, WritesOnlyWhatDiffersFromTheDefault) {

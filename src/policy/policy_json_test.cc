@@ -8,6 +8,7 @@
 #include "src/policy/json_fields.h"
 #include "src/policy/json_text.h"
 #include "src/policy/rules_fixture.h"
+#include "src/testing/effort.h"
 
 namespace rc {
 namespace {
@@ -180,7 +181,7 @@ TEST(PolicyJson, SurvivesMutatedText) {
   std::mt19937 engine(7);
   const std::string bytes = "{}[]\",:0123456789-.eE\\ntrufalse \x01\xff/_";
   int accepted = 0;
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < testing::rounds(4000); ++i) {
     std::string text = seed;
     for (size_t n = 1 + engine() % 3; n > 0; --n) {
       const size_t at = engine() % text.size();
@@ -212,7 +213,7 @@ TEST(PolicyJson, SurvivesMutatedText) {
     ASSERT_EQ(status.message().find('\n'), std::string::npos) << status.message();
     ASSERT_FALSE(status.message().empty());
   }
-  EXPECT_GT(accepted, 20);
+  EXPECT_GT(accepted, testing::rounds(20));
 }
 
 // The fenced json blocks of the documentation are policies.

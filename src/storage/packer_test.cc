@@ -9,6 +9,7 @@
 
 #include "src/storage/packer_fit.h"
 #include "src/storage/validator.h"
+#include "src/testing/effort.h"
 
 namespace rc {
 namespace {
@@ -180,7 +181,7 @@ TEST(PackerSearch, EverySwitchSparesNodesOnSomeProblem) {
 
 TEST(Packer, StaysLegalOnRandomProblemsOfEverySize) {
   std::mt19937_64 random(14);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < testing::rounds(300); ++round) {
     RandomShape shape;
     shape.buffers = random() % 80;
     shape.max_size = uint64_t{1} << (random() % 30);
