@@ -787,6 +787,10 @@ RC_DEFINE_INIT(rc_side_state, RC_TYPE_SIDE_STATE)
 
 static const rc_flags RC_SLOT_OPTIONAL = 0x01; /* may stay empty */
 static const rc_flags RC_SLOT_NO_SPLIT = 0x02; /* never split over a group */
+/* SAVED only: the host keeps the content itself, in no memory that the core knows. It is there from
+ * begin on and after each replay, and missing where the policy drops it; it has no bytes, no view,
+ * and is neither allocated nor saved. For hosts whose own graph holds what backward reads. */
+static const rc_flags RC_SLOT_HOST = 0x04;
 typedef struct rc_slot_desc {
   rc_head head;
   const char* name; /* unique in the module, [A-Za-z0-9_.]+, at most 47 bytes */

@@ -122,6 +122,8 @@ Status read_slot(const rc_slot_desc& slot, const std::string& field, SlotDef* ou
   if (slot.role < RC_ROLE_INPUT || slot.role > RC_ROLE_DECISION)
     return argument_error(field + ".role",
                           format("%d is no role of a slot", static_cast<int>(slot.role)));
+  if ((slot.flags & RC_SLOT_HOST) && slot.role != RC_ROLE_SAVED)
+    return argument_error(field + ".flags", "RC_SLOT_HOST is for slots of the role SAVED");
   *out = {.name = slot.name, .role = slot.role, .flags = slot.flags};
   return ok_status();
 }

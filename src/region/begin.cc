@@ -63,6 +63,7 @@ void set_up_slots(Region* r, const SitePlan& plan, bool by_policy) {
   for (size_t i = 0; i < n; ++i) {
     r->slots[i].role = r->module->slots[i].role;
     r->slots[i].plan = by_policy ? plan.slots[i] : SlotPlan();
+    if (r->module->slots[i].flags & RC_SLOT_HOST) r->slots[i].content = SlotState::kHostManaged;
   }
   for (int role = 0; role < 6; ++role)
     r->by_role[role] = by_policy ? plan.by_role[role] : SlotPlan();

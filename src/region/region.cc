@@ -330,7 +330,7 @@ Status region_drop_host(Locked& lock, Region* r, uint32_t slot, Stream stream) {
 
 Status region_refill_host(Locked& lock, Region* r, Stream stream) {
   for (uint32_t slot : r->missing)
-    if (r->slots[slot].content == SlotState::kHostManaged)
+    if (r->slots[slot].content == SlotState::kHostManaged && r->slots[slot].role == RC_ROLE_OUTPUT)
       RC_TRY(call_slot_op(lock, r, slot, stream, r->module->ops.refill, "refill"));
   return ok_status();
 }

@@ -422,5 +422,55 @@ TEST_F(RegionLife, EvaluationKeepsNothingAfterItsEnd) {
   host.end_step(step);
 }
 
+// RC_SLOT_HOST: nothing is allocated, yet replay is asked for the slot, once, in every way of
+// running it.
+TEST(HostSlot, IsMissingWhereThePolicyDropsItAndBackAfterReplay) {
+  Host host;
+  host.recompute({"mlp"});
+  rc_slot_desc mine = saved("mine");
+  mine.flags = RC_SLOT_HOST;
+  int calls = 0;
+  TestModule& mlp = host.module("mlp", 0, {mine}, [&](const rc_replay_args* args) {
+    EXPECT_EQ(args->n_missing, 1u);
+    EXPECT_EQ(args->missing[0], 0u);
+    return ++calls == 1 ? RC_E_HOST : RC_OK;
+  });
+  rc_region* r = host.begin(mlp);
+  EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_EQ(info(r).state, RC_REGION_EMPTY);
+  EXPECT_EQ(replay(r), RC_E_HOST);  // and it can be tried again
+  EXPECT_EQ(info(r).state, RC_REGION_EMPTY);
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  EXPECT_EQ(info(r).state, RC_REGION_READY);
+  EXPECT_EQ(calls, 2);
+  rc_tensor_spec view = rc_tensor_spec_init();
+  EXPECT_EQ(rc_region_view(r, 0, nullptr, &view), RC_E_STATE);
+  EXPECT_EQ(save_bytes(r, 0, nullptr, 8), RC_E_STATE);
+  EXPECT_EQ(host.live(), 0u);
+  rc_region_release(r, nullptr);
+}
+
+TEST(HostSlot, IsKeptWhereNoRuleNamesItAndOnlyASavedSlotCanBeOne) {
+  Host host;
+  rc_slot_desc mine = saved("mine");
+  mine.flags = RC_SLOT_HOST;
+  TestModule& mlp = host.module("mlp", 0, {mine}, [](const rc_replay_args*) { return RC_E_HOST; });
+  rc_region* r = host.begin(mlp);
+  EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_EQ(info(r).state, RC_REGION_SEALED);
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  rc_region_release(r, nullptr);
+
+  r = host.begin(mlp);
+  mine.name = "another";
+  uint32_t slot = 0;
+  EXPECT_EQ(rc_region_slot_add(r, &mine, &slot), RC_OK) << last_message();
+  mine.name = "output";
+  mine.role = RC_ROLE_OUTPUT;
+  EXPECT_EQ(rc_region_slot_add(r, &mine, &slot), RC_E_ARGUMENT);
+  rc_region_release(r, nullptr);
+}
+
 }  // namespace
 }  // namespace rc::testing

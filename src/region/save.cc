@@ -350,6 +350,7 @@ Status region_slot_add(Region* r, const SlotDef& def, uint32_t* slot) {
   SlotState& s = r->slots[r->n_slots];
   s.role = def.role;
   s.plan = plan_of_added(r, def);
+  if (def.flags & RC_SLOT_HOST) s.content = SlotState::kHostManaged;
   *slot = r->n_slots++;
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kSlotAdd});
   return ok_status();

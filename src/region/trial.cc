@@ -28,7 +28,7 @@ bool could_drop(const Region* r, const SlotState& s) {
   if (s.done || s.source || !s.present()) return false;
   if (s.content == SlotState::kHostKept) return false;
   if (s.content == SlotState::kBlock && !s.owner) return false;
-  if (s.role == RC_ROLE_SAVED) return true;
+  if (s.role == RC_ROLE_SAVED) return s.content != SlotState::kHostManaged;
   return s.role == RC_ROLE_OUTPUT && r->discards_output;
 }
 

@@ -223,6 +223,7 @@ PyObject* module_new(PyObject*, PyObject* arguments) {
   rc_slot_desc slot = rc_slot_desc_init();
   slot.name = "saved";
   slot.role = RC_ROLE_SAVED;
+  slot.flags = RC_SLOT_HOST;
   rc_module_ops ops = rc_module_ops_init();
   ops.replay = frame_replay;
   rc_module_desc desc = rc_module_desc_init();
@@ -350,21 +351,8 @@ bool region_open(Module* module, void* frame, rc_region** out) {
   return false;
 }
 
-// The saved tensors are the host's: an empty tensor stands for them, so that the core knows what is
-// missing.
-rc_status region_refilled(rc_region* region) {
-  static const int64_t kNone[1] = {0};
-  rc_tensor_spec spec = rc_tensor_spec_init(), made = rc_tensor_spec_init();
-  spec.dtype_code = 1;
-  spec.dtype_bits = 8;
-  spec.ndim = 1;
-  spec.shape = kNone;
-  return rc_region_alloc(region, kSavedSlot, &spec, nullptr, &made);
-}
-
 bool region_seal(rc_region* region) {
-  rc_status status = region_refilled(region);
-  if (status >= 0) status = rc_region_end(region, nullptr);
+  const rc_status status = rc_region_end(region, nullptr);
   if (status >= 0) return true;
   raise_status(status);
   return false;

@@ -46,8 +46,6 @@ PyObject* raise_status(rc_status status);
 constexpr uint32_t kSavedSlot = 0;
 bool region_open(Module* module, void* frame, rc_region** out);
 bool region_seal(rc_region* region);
-// In a replay: what the host saves is there again.
-rc_status region_refilled(rc_region* region);
 
 // Replays a frame's function; set by frame.cc, called by the core.
 rc_status frame_replay(const rc_replay_args* args);

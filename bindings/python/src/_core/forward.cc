@@ -1,6 +1,5 @@
 // src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that
 // its graph saves.
-#include <algorithm>
 #include <cstring>
 
 #include "frame.h"
@@ -186,25 +185,6 @@ void remember_outputs(Frame* frame, PyObject* result) {
   b.module->context->latest_layer = frame;
 }
 
-// The generator's state before the call. One copy serves all regions between two draws.
-bool keep_rng(FrameBody& b) {
-  static PyObject* latest = nullptr;
-  Ref state = call(torch_api.get_state);
-  if (!state) return false;
-  const void *a, *c;
-  uint64_t n, m;
-  if (latest && cpu_bytes(latest, &a, &n) && cpu_bytes(state.get(), &c, &m) && n == m &&
-      std::equal(static_cast<const char*>(a), static_cast<const char*>(a) + n,
-                 static_cast<const char*>(c))) {
-    b.rng = Py_NewRef(latest);
-    return true;
-  }
-  Py_XDECREF(latest);
-  latest = Py_NewRef(state.get());
-  b.rng = state.release();
-  return true;
-}
-
 // A forward that drew nothing needs no generator in its replay.
 bool drop_unused_rng(FrameBody& b) {
   if (!b.rng) return true;
@@ -304,7 +284,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   if (!region_open(module, frame, &b.region)) return nullptr;
   Frame* before = flags & kByPolicy ? layer_before(module) : nullptr;
   if (!keep_inputs(b, before, arguments, keywords)) return nullptr;
-  if ((flags & kPreserveRng) && !keep_rng(b)) return nullptr;
+  if ((flags & kPreserveRng) && !(b.rng = call(torch_api.get_state).release())) return nullptr;
   if (!keep_environment(b, arguments, keywords)) return nullptr;
 
   const int64_t begin = is_traced() ? now_ns() : 0;
@@ -312,7 +292,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   if (!result) return nullptr;
   if (!drop_unused_rng(b)) return nullptr;
   b.completed = true;
-  b.counted.clear();
+  if (!b.counted.empty()) b.counted.clear();
   if (torch_api.has_accelerator && b.environment) {
     const Ref checked(PyObject_CallMethod(b.environment, "after_forward", nullptr));
     if (!checked) return nullptr;

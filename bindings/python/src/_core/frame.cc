@@ -4,8 +4,6 @@
 
 #include <time.h>
 
-#include <new>
-
 namespace rcpy {
 
 PyTypeObject *frame_type, *holder_type, *run_type, *token_type;
@@ -17,6 +15,9 @@ int64_t now_ns() {
 }
 
 namespace {
+
+Pool<Frame> frames;
+Pool<Run> runs;
 
 template <class T>
 PyObject* object(T* t) {
@@ -65,8 +66,7 @@ void run_free(PyObject* self) {
   run_drop_outputs(run);
   Py_XDECREF(run->b.group);
   Py_XDECREF(run->b.mismatches);
-  run->b.~RunBody();
-  free_object(run);
+  runs.end(run);
 }
 
 void frame_free(PyObject* self) {
@@ -89,8 +89,7 @@ void frame_free(PyObject* self) {
   Py_XDECREF(b.measures);
   Py_XDECREF(b.rng);
   Py_XDECREF(object(b.module));
-  b.~FrameBody();
-  free_object(frame);
+  frames.end(frame);
 }
 
 // ---- the Region that Python sees
@@ -199,9 +198,7 @@ bool make_frame_types(PyObject* module) {
 }
 
 Frame* new_frame() {
-  Frame* frame = PyObject_New(Frame, frame_type);
-  if (frame) new (&frame->b) FrameBody();
-  return frame;
+  return frames.make(frame_type);
 }
 
 Holder* new_holder(Frame* frame, size_t index) {
@@ -214,9 +211,8 @@ Holder* new_holder(Frame* frame, size_t index) {
 }
 
 Run* new_run(Frame* frame) {
-  Run* run = PyObject_New(Run, run_type);
+  Run* run = runs.make(run_type);
   if (!run) return nullptr;
-  new (&run->b) RunBody();
   run->b.frame = frame;
   run->b.values.resize(frame->b.holders.size());
   run->b.tokens.resize(frame->b.holders.size());

@@ -13,6 +13,7 @@
 
 #include "core.h"
 #include "meter.h"
+#include "pool.h"
 #include "torch_api.h"
 
 namespace rcpy {
@@ -49,7 +50,10 @@ struct Input {
   PyObject* object = nullptr;  // kLinked: the Frame of that layer
 };
 
-struct FrameBody {
+// Objects whose vectors grew beyond this are not pooled.
+constexpr size_t kPooledEntries = 512;
+
+struct FrameState {
   Module* module = nullptr;
   rc_region* region = nullptr;
   bool replayed = false;   // the region is no longer EMPTY; another replay needs another one
@@ -57,6 +61,14 @@ struct FrameBody {
   uint32_t flags = 0;
   PyObject *function = nullptr, *names = nullptr;  // names of the last inputs: keywords
   PyObject *environment = nullptr, *extras = nullptr, *measures = nullptr, *rng = nullptr;
+  uint32_t n_records = 0;
+  uint64_t saved_bytes = 0;
+  size_t awaited = 0;  // Outputs that a graph may still ask for
+  int64_t last_save_ns = 0, tail_ns = 0;
+  Run *runs = nullptr, *current = nullptr;
+};
+
+struct FrameBody : FrameState {
   std::vector<Input> inputs;
   std::vector<Holder*> holders;  // borrowed; NULL once dead
   std::vector<TensorHeader> headers;
@@ -64,19 +76,26 @@ struct FrameBody {
   std::unordered_map<PyObject*, Ref> counted;  // storages that freed_bytes has counted, weak
   std::vector<PyObject*> outputs;              // weak references, in a unit of several layers
   std::vector<PyObject*> records;  // tensors that record() copied, where the core cannot
-  uint32_t n_records = 0;
-  uint64_t saved_bytes = 0;
-  size_t awaited = 0;  // Outputs that a graph may still ask for
   std::vector<Metered> metered;
-  int64_t last_save_ns = 0, tail_ns = 0;
-  Run *runs = nullptr, *current = nullptr;
+
+  bool fits_pool() const { return holders.capacity() <= kPooledEntries && counted.empty(); }
+  void reset() {
+    static_cast<FrameState&>(*this) = FrameState();
+    inputs.clear();
+    holders.clear();
+    headers.clear();
+    shapes.clear();
+    outputs.clear();
+    records.clear();
+    metered.clear();
+  }
 };
 
 struct Frame {
   PyObject_HEAD FrameBody b;
 };
 
-struct RunBody {
+struct RunState {
   Frame* frame = nullptr;
   Run* next = nullptr;
   long task = 0;
@@ -89,9 +108,21 @@ struct RunBody {
   uint32_t next_record = 0;
   PyObject* base = nullptr;  // borrowed: the Python frame that the replay was called from
   PyObject *mismatches = nullptr, *outputs = nullptr;
+};
+
+struct RunBody : RunState {
   std::vector<PyObject*> values;
   std::vector<Token*> tokens;
   std::vector<Metered> metered, metered_outputs;  // of values, while somebody measures
+
+  bool fits_pool() const { return values.capacity() <= kPooledEntries; }
+  void reset() {
+    static_cast<RunState&>(*this) = RunState();
+    values.clear();
+    tokens.clear();
+    metered.clear();
+    metered_outputs.clear();
+  }
 };
 
 struct Run {

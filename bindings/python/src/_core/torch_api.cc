@@ -51,7 +51,8 @@ bool make_names() {
          intern(&names.replay, "replay") && intern(&names.explain, "explain") &&
          intern(&names.measure, "measure") && intern(&names.requires_grad, "requires_grad") &&
          intern(&names.untyped_storage, "untyped_storage") && intern(&names.cdata, "_cdata") &&
-         intern(&names.detach, "detach");
+         intern(&names.detach, "detach") && intern(&names.f_lasti, "f_lasti") &&
+         intern(&names.f_back, "f_back");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {
@@ -74,7 +75,7 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"set_state", &torch_api.set_state},
       {"capture_environment", &torch_api.capture_environment},
       {"replay_in_environment", &torch_api.replay_in_environment},
-      {"is_tail_silent", &torch_api.is_tail_silent},
+      {"only_returns", &torch_api.only_returns},
       {"before_shared_replay", &torch_api.before_shared_replay},
       {"profiler_enabled", &torch_api.profiler_enabled},
       {"StopReplay", &torch_api.stop_error},

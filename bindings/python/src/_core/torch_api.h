@@ -20,7 +20,7 @@ struct TorchApi {
   PyObject *is_grad_enabled, *set_grad_enabled, *push_hooks, *pop_hooks, *top_hooks, *graph_task_id,
       *graph_exec_group, *make_saved_tensor, *is_any_autocast, *function_modes, *dispatch_modes,
       *get_state, *set_state;
-  PyObject *capture_environment, *replay_in_environment, *is_tail_silent, *before_shared_replay,
+  PyObject *capture_environment, *replay_in_environment, *only_returns, *before_shared_replay,
       *profiler_enabled;  // rcore's own, for what is rare
   PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type,
       *parameter_type;
@@ -31,7 +31,8 @@ extern TorchApi torch_api;
 // Interned attribute names.
 struct Names {
   PyObject *is_leaf, *base, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward,
-      *replay, *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach;
+      *replay, *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach, *f_lasti,
+      *f_back;
 };
 extern Names names;
 

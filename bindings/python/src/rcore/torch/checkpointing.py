@@ -120,6 +120,10 @@ def checkpoint(
     Raises:
         CheckpointError: in backward, where the repetition did not do what the forward did.
     """
+    if (use_reentrant is False and type(function) is FunctionType and preserve_rng_state and early_stop and not debug
+            and determinism_check == "default" and context_fn is noop_context_fn and _untouched
+            and not is_dynamo_compiling()):
+        return _run(checkpoint_module, _FAST, None, function, args, kwargs)
     if function is None:
         return functools.partial(_decorate, use_reentrant=use_reentrant, context_fn=context_fn,
                                  determinism_check=determinism_check, debug=debug, early_stop=early_stop,
@@ -134,8 +138,7 @@ def checkpoint(
             return _reentrant(function, args, kwargs, context_fn, debug, preserve_rng_state)
     if (preserve_rng_state and early_stop and determinism_check == "default" and not debug
             and context_fn is noop_context_fn and _untouched):
-        extras = None if type(function) is FunctionType else with_guard(function)
-        return _run(checkpoint_module, _FAST, extras, function, args, kwargs)
+        return _run(checkpoint_module, _FAST, with_guard(function), function, args, kwargs)
     return _slow(function, args, kwargs, context_fn, determinism_check, debug, early_stop, preserve_rng_state)
 
 

@@ -71,7 +71,7 @@ def _setup() -> bool:
         "set_state": generator.set_state,
         "capture_environment": environment.capture_environment,
         "replay_in_environment": environment.replay_in_environment,
-        "is_tail_silent": tail.is_tail_silent,
+        "only_returns": tail.only_returns,
         "before_shared_replay": environment.refuse_sharded,
         "profiler_enabled": torch.autograd._profiler_enabled,
         "StopReplay": errors.StopReplay,

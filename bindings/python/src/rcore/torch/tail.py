@@ -1,4 +1,4 @@
-# rcore/torch/tail.py: whether the rest of the Python code that runs now can be seen by anyone.
+# rcore/torch/tail.py: whether the rest of a Python frame can be seen by anyone.
 """Early stop without its price.
 
 A replay that has made all it must is stopped by an exception, which costs several microseconds and more for each frame
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dis
 import types
 
-__all__ = ["is_tail_silent"]
+__all__ = ["only_returns"]
 
 # Instructions that neither run other code nor change what others see.
 _SILENT = frozenset((
@@ -23,10 +23,8 @@ _SILENT = frozenset((
 _ENDS = frozenset(("RETURN_VALUE", "RETURN_CONST"))
 _JUMPS = frozenset(("JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_FORWARD"))
 
-_known: dict[tuple[types.CodeType, int], bool] = {}
 
-
-def _only_returns(code: types.CodeType, at: int) -> bool:
+def only_returns(code: types.CodeType, at: int) -> bool:
     """True if the instructions after the one at offset ``at`` do nothing but return."""
     instructions = list(dis.get_instructions(code))
     index = {instruction.offset: i for i, instruction in enumerate(instructions)}
@@ -45,18 +43,3 @@ def _only_returns(code: types.CodeType, at: int) -> bool:
         else:
             i += 1
     return False
-
-
-def is_tail_silent(frame: types.FrameType, base: types.FrameType) -> bool:
-    """True if every frame from ``frame`` up to, not including, ``base`` does nothing more but return."""
-    while frame is not base:
-        key = (frame.f_code, frame.f_lasti)
-        silent = _known.get(key)
-        if silent is None:
-            silent = _known[key] = _only_returns(*key)
-        if not silent:
-            return False
-        frame = frame.f_back
-        if frame is None:
-            return False
-    return True
