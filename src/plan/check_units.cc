@@ -135,8 +135,9 @@ class UnitProof {
           }
           if (k.items[i].pinned || int32_t(i) == k.input_item) continue;
           const PlanChoice* alone = k.items[i].find(PlanOption::kRecompute);
-          all_alone = all_alone && alone != nullptr;
-          items += alone != nullptr ? alone->cost : 0;
+          const int64_t again = alone != nullptr ? alone->cost : k.items[i].layer_cost;
+          all_alone = all_alone && again >= 0;
+          items += again > 0 ? again : 0;
         }
         unit.layers += 1;
         unit.last = back + *std::max_element(k.moments.begin(), k.moments.end());

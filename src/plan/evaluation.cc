@@ -72,11 +72,9 @@ class LayerEvaluator {
     return asks(module, "", RC_ROLE_SAVED).action == RC_ACTION_RECOMPUTE;
   }
 
-  // A norm that runs inside the linear behind it is no module of its own.
   bool is_fused_norm(const SavedTensor& t) const {
-    if (!r_.fused_norm && !policy_.spec().has(RC_POLICY_FUSED_NORM)) return false;
-    if (t.kind == "attn_norm") return r_.model.attention.kind == AttentionKind::kGrouped;
-    return t.kind == "mlp_norm" && class_.name == "dense";
+    const bool fused = r_.fused_norm || policy_.spec().has(RC_POLICY_FUSED_NORM);
+    return fused && is_fusible_norm(r_, class_, t);
   }
 
   Fate fate_of(const SavedTensor& t) const {

@@ -61,6 +61,33 @@ TEST(Plan, PolicyIsWorthWhatTheCertificateSays) {
   }
 }
 
+// Nothing less than a whole layer runs a fused norm again: in plans as in what policies are worth.
+TEST(Plan, KeepsNormsThatAreFusedUnlessTheWholeLayerRunsAgain) {
+  for (const double fraction : {0.8, 0.5, 0.35, 0.25, 0.2}) {
+    SCOPED_TRACE(fraction);
+    const auto plan = planned(request("llama3-8b", json::object(),
+                                      {{"budget_fraction", fraction},
+                                       {"options", {"recompute"}},
+                                       {"fused_norm", true},
+                                       {"compare", true}}));
+    const RankEvaluation worth = evaluate(plan->request, *plan->policy)[0];
+    const RankPlan& rank = plan->ranks[0];
+    EXPECT_EQ(int64_t(worth.peak), rank.plan.certificate.peak);
+    EXPECT_NEAR(worth.replay_seconds, rank.replay_seconds(),
+                1e-4 * (rank.forward_seconds + rank.backward_seconds));
+    const json report = json::parse(plan->report);
+    for (const auto& d : report["ranks"][0]["decisions"])
+      if (d["tensor"] == "ln1" || d["tensor"] == "ln2") {
+        EXPECT_NE(d["action"], "recompute");
+      }
+    for (const auto& hand : report["hand_policies"])
+      if (hand["fits"].get<bool>()) {
+        EXPECT_GE(hand["step_seconds"].get<double>(), report["step_seconds"].get<double>() - 1e-12)
+            << hand["flags"];
+      }
+  }
+}
+
 TEST(Plan, PolicySurvivesItsJsonForm) {
   const auto plan = planned(request("llama3-70b", kPipeline, {{"budget_fraction", 0.4}}));
   std::shared_ptr<const Policy> again;

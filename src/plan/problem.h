@@ -46,6 +46,9 @@ struct PlanItem {
   // tensor of a plan.
   bool cut_recompute = false;
   bool pinned = false;  // kept even where its whole layer runs again: a recorded decision
+  // Of making it again with its whole layer, where it has no recompute choice; -1: tail_cost has
+  // it, for every layer of a unit.
+  int64_t layer_cost = -1;
 
   // NULL where the item has no such choice.
   const PlanChoice* find(PlanOption option) const {

@@ -187,8 +187,9 @@ class Run {
         if (bytes > 0) event(PlanEventKind::kAlloc, l, int32_t(i), 1, bytes, 0);
         if (int32_t(i) == k.input_item) continue;
         const PlanChoice* alone = k.items[i].find(PlanOption::kRecompute);
-        if (alone != nullptr) {
-          event(PlanEventKind::kReplay, l, int32_t(i), 0, 0, alone->cost);
+        if (alone != nullptr || k.items[i].layer_cost >= 0) {
+          event(PlanEventKind::kReplay, l, int32_t(i), 0, 0,
+                alone != nullptr ? alone->cost : k.items[i].layer_cost);
         } else {
           to_its_end = true;
         }

@@ -39,7 +39,7 @@ double offload_seconds(const PlanRequest& r, const TensorSpec& spec) {
   return std::max(1e-12, traffic * d.copy_share);
 }
 
-PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
+PlanItem make_item(const PlanRequest& r, const ClassSpec& of, const TensorSpec& spec) {
   const SavedTensor& t = spec.tensor;
   const int64_t bytes = int64_t(t.bytes);
   PlanItem item;
@@ -52,11 +52,13 @@ PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
     item.pinned = true;
     return item;
   }
-  if (r.allows(PlanOption::kRecompute) && t.can_recompute) {
+  const bool fused = r.fused_norm && is_fusible_norm(r, of, t);
+  if (r.allows(PlanOption::kRecompute) && t.can_recompute && !fused) {
     item.choices.push_back({.option = PlanOption::kRecompute,
                             .transient_bytes = bytes,
                             .cost = picoseconds(spec.recompute_seconds)});
   }
+  if (fused) item.layer_cost = picoseconds(spec.recompute_seconds);
   if (r.allows(PlanOption::kOffload) && t.bytes >= r.min_offload_bytes && t.bytes > 0) {
     item.choices.push_back({.option = PlanOption::kOffload,
                             .link_bytes = bytes,
@@ -71,7 +73,7 @@ PlanItem make_item(const PlanRequest& r, const TensorSpec& spec) {
   if (r.token_split && t.rows > 1) {
     item.rows = int64_t(t.rows);
     item.cut_offload = true;
-    item.cut_recompute = t.row_local;
+    item.cut_recompute = t.row_local && !fused;
   }
   return item;
 }
@@ -82,7 +84,7 @@ PlanLayerClass make_class(const PlanRequest& r, const ClassSpec& spec) {
   for (const TensorSpec& t : spec.tensors) {
     if (t.tensor.role == RC_ROLE_INPUT && t.tensor.kind == "layer")
       c.input_item = int32_t(c.items.size());
-    c.items.push_back(make_item(r, t));
+    c.items.push_back(make_item(r, spec, t));
   }
   c.moments = spec.moments;
   c.forward_cost = picoseconds(spec.forward_seconds);
@@ -108,8 +110,10 @@ void round_costs(const PlanRequest& r, uint32_t rank, PlanStage* stage) {
   };
   for (PlanLayerClass& c : stage->classes) {
     round(&c.tail_cost);
-    for (PlanItem& item : c.items)
+    for (PlanItem& item : c.items) {
+      round(&item.layer_cost);
       for (PlanChoice& choice : item.choices) round(&choice.cost);
+    }
   }
 }
 
@@ -124,6 +128,11 @@ int32_t scheduled_microbatches(const Layout& l) {
 std::vector<PipelinePass> scheduled_passes(const PlanRequest& r, uint32_t rank) {
   const Layout& l = r.layout;
   return pipeline_passes(int32_t(l.pp), int32_t(rank), int32_t(l.vpp), scheduled_microbatches(l));
+}
+
+bool is_fusible_norm(const PlanRequest& r, const ClassSpec& of, const SavedTensor& t) {
+  if (t.kind == "attn_norm") return r.model.attention.kind == AttentionKind::kGrouped;
+  return t.kind == "mlp_norm" && of.name == "dense";
 }
 
 int64_t picoseconds(double seconds) {

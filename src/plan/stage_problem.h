@@ -21,6 +21,10 @@ std::vector<PipelinePass> scheduled_passes(const PlanRequest& request, uint32_t 
 // Weights, gradients and optimizer of a rank: its layers, and on the outer ranks the embedding.
 uint64_t state_of_rank(const PlanRequest& request, uint32_t rank);
 
+// A norm whose output the linear behind it makes for itself where norms are fused: no module of its
+// own, so that nothing less than its whole layer can run it again.
+bool is_fusible_norm(const PlanRequest& request, const ClassSpec& of, const SavedTensor& tensor);
+
 // With the budget of the rank; `fraction` of keeping everything where the request says so.
 PlanStage make_stage(const PlanRequest& request, uint32_t rank);
 // The peak where everything is kept.

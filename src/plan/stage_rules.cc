@@ -47,6 +47,7 @@ Status check_item(const PlanItem& item, size_t moments) {
   }
   RC_TRY(check_range("moment", item.moment, kEveryMoment, int64_t(moments) - 1));
   RC_TRY(check_range("rows", item.rows, 1, kMostBytes));
+  RC_TRY(check_range("layer_cost", item.layer_cost, -1, kMostCost));
   if (!item.cut_offload && !item.cut_recompute) return ok_status();
   for (size_t i = 0; i < item.choices.size(); ++i) {
     const PlanChoice& choice = item.choices[i];

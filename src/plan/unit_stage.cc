@@ -62,8 +62,10 @@ int64_t rerun_cost(const PlanLayerClass& k, bool to_its_end) {
   for (size_t i = 0; i < k.items.size(); ++i) {
     if (!runs_again(k, i)) continue;
     const int32_t alone = choice_of(k.items[i], PlanOption::kRecompute);
-    if (alone >= 0) sum += k.items[i].choices[size_t(alone)].cost;
-    to_its_end = to_its_end || alone < 0;
+    const int64_t cost =
+        alone >= 0 ? k.items[i].choices[size_t(alone)].cost : k.items[i].layer_cost;
+    sum += std::max<int64_t>(0, cost);
+    to_its_end = to_its_end || cost < 0;
   }
   return to_its_end ? sum + k.tail_cost : sum;
 }
