@@ -108,6 +108,31 @@ def test_a_plan_below_the_least_of_single_layers_has_units(cli):
     assert "units" in run.out and "Proven optimal on every rank" in run.out
 
 
+def test_token_cuts_are_listed_since_the_policy_lacks_them(cli):
+    run = cli("plan", "llama3-8b", "--budget", "45%", "--seq", "4096", "--token-split")
+    assert run.code == 0, run.err
+    assert "A policy cannot say that" in run.out
+    cut = re.search(r"rank 0, layer \d+, \w+: of its tokens (\d+) kept, (\d+) (offloaded|recomputed); the policy says (\w+) for all",
+                    run.out)
+    assert cut and int(cut[1]) + int(cut[2]) == 4096, run.out
+
+
+def test_a_plan_that_is_not_proven_says_how_far_it_can_be_from_the_best(cli, monkeypatch):
+    import rcore.cli.plan as command
+
+    def unproven(request):
+        report = make_plan(request)
+        rank = report["ranks"][1]
+        step = rank["forward_seconds"] + rank["backward_seconds"] + rank["replay_seconds"]
+        rank["certificate"] |= {"optimal": False, "lower_bound_ps": rank["certificate"]["objective_ps"] - round(step * 1e10)}
+        return report
+
+    make_plan = command.make_plan
+    monkeypatch.setattr(command, "make_plan", unproven)
+    run = cli("plan", "llama3-8b", "--pp", "4", "--budget", "50%", "--seq", "4096", "--options", "recompute")
+    assert "Proven optimal on 3 of 4 ranks; on rank 1 within 1 % of the time of an optimal step." in run.out
+
+
 def test_check_without_a_file_prints_the_failure_table(cli):
     run = cli("check")
     assert run.code == 0
