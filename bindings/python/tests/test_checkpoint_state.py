@@ -54,6 +54,36 @@ def test_a_draw_between_regions_is_seen():
     assert_same(run(plain), run(ours))
 
 
+def test_a_region_that_puts_the_generator_back_by_itself_draws_the_same_again():
+    def masked(v):
+        with torch.random.fork_rng(devices=[]):
+            mask = torch.rand(50)
+        return (v.sin() * mask).exp()
+
+    def run(call):
+        torch.manual_seed(5)
+        x = torch.ones(50, requires_grad=True)
+        out = call(masked, x)
+        torch.rand(7)
+        out.sum().backward()
+        return [x.grad, torch.rand(3)]
+
+    assert_same(run(plain), run(ours))
+    assert_same(run(theirs), run(ours))
+
+
+def test_a_backward_at_the_state_of_the_forward_leaves_the_generator_there():
+    def run(call):
+        torch.manual_seed(5)
+        x = torch.ones(50, requires_grad=True)
+        out = call(lambda v: nn.functional.dropout(v.exp(), 0.5), x)
+        torch.manual_seed(5)
+        out.sum().backward()
+        return [x.grad, torch.rand(3)]
+
+    assert_same(run(plain), run(ours))
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_autocast_of_the_forward(inside):
     layer, x = nn.Linear(8, 8), torch.randn(4, 8, requires_grad=True)

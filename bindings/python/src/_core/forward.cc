@@ -1,7 +1,5 @@
 // src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that
 // its graph saves.
-#include <cstring>
-
 #include "frame.h"
 
 namespace rcpy {
@@ -185,19 +183,6 @@ void remember_outputs(Frame* frame, PyObject* result) {
   b.module->context->latest_layer = frame;
 }
 
-// A forward that drew nothing needs no generator in its replay.
-bool drop_unused_rng(FrameBody& b) {
-  if (!b.rng) return true;
-  const Ref state = call(torch_api.get_state);
-  if (!state) return false;
-  const void *before, *after;
-  uint64_t n, m;
-  if (cpu_bytes(b.rng, &before, &n) && cpu_bytes(state.get(), &after, &m) && n == m &&
-      std::memcmp(before, after, n) == 0)
-    Py_CLEAR(b.rng);
-  return true;
-}
-
 // What is rarely there: autocast, a mode that sets the default device, generators of devices.
 bool keep_environment(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   int needed = torch_api.has_accelerator ? 1 : call_bool(torch_api.is_any_autocast);
@@ -290,7 +275,6 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   const int64_t begin = is_traced() ? now_ns() : 0;
   Ref result = run_forward(frame, arguments, keywords);
   if (!result) return nullptr;
-  if (!drop_unused_rng(b)) return nullptr;
   b.completed = true;
   if (!b.counted.empty()) b.counted.clear();
   if (torch_api.has_accelerator && b.environment) {

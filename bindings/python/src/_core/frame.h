@@ -160,10 +160,13 @@ struct Active {
 std::vector<Active>& active();
 class Activate {
  public:
-  Activate(Frame* frame, Run* run) { active().push_back({frame, run}); }
-  ~Activate() { active().pop_back(); }
+  Activate(Frame* frame, Run* run) : stack_(active()) { stack_.push_back({frame, run}); }
+  ~Activate() { stack_.pop_back(); }
   Activate(const Activate&) = delete;
   Activate& operator=(const Activate&) = delete;
+
+ private:
+  std::vector<Active>& stack_;
 };
 PyObject* record(PyObject* self, PyObject* tensor);
 PyObject* is_replaying(PyObject* self, PyObject* nothing);

@@ -2,6 +2,8 @@
 // graph asks for.
 #include <time.h>
 
+#include <cstring>
+
 #include "frame.h"
 
 namespace rcpy {
@@ -149,11 +151,20 @@ bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywo
   return true;
 }
 
-// Sets the generator for the replay; `before` is what to put back.
+bool same_state(PyObject* a, PyObject* b) {
+  const void *x, *y;
+  uint64_t n, m;
+  return cpu_bytes(a, &x, &n) && cpu_bytes(b, &y, &m) && n == m && std::memcmp(x, y, n) == 0;
+}
+
+// Sets the generator for the replay; `before` is what to put back. A forward that left the
+// generator as it was may still have drawn, as inside of fork_rng: its state at the begin is always
+// kept.
 bool swap_rng(const FrameBody& b, Ref* before) {
   if (!b.rng) return true;
   *before = call(torch_api.get_state);
-  return *before && call(torch_api.set_state, b.rng);
+  if (!*before) return false;
+  return same_state(b.rng, before->get()) || call(torch_api.set_state, b.rng);
 }
 
 Ref call_again(FrameBody& b, PyObject* arguments, PyObject* keywords) {
