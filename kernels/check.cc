@@ -16,8 +16,10 @@ std::string shape_text(const Tensor& t) {
   return text + "]";
 }
 
+// Every launch names its tensors, if only to be asked about them: no printf, which took 0.1 us
+// each.
 std::string item(const char* list, size_t index) {
-  return format("%s[%zu]", list, index);
+  return std::string(list) + '[' + std::to_string(index) + ']';
 }
 
 // One list of tensors: least and most entries, and whether data may be null.

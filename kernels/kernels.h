@@ -67,7 +67,7 @@ struct KernelDesc {
   KernelKind kind = KernelKind::layernorm;
   float epsilon = 0;                 // norms; 0 = 1e-5
   float scale = 0;                   // 0 = 1 for softmax, 1 / sqrt(D) for attention
-  float dropout = 0;                 // dropout and attention; probability in [0, 1)
+  float dropout = 0;                 // dropout and attention; in [0, 1), to the nearest 2^-16
   bool causal = false;               // softmax and attention
   bool tanh_gelu = false;            // gelu and geglu
   bool zero_centered_gamma = false;  // norms: gamma is stored as gamma - 1

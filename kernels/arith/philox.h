@@ -4,15 +4,21 @@
 //
 // The element-to-counter map of every kernel with dropout. Let i be the index of an element in the
 // row-major order of the logical shape (strides do not matter; attention: [batch, heads, q, k]).
-//   counter = {lo32(offset + i / 4), hi32(offset + i / 4), 0, 0},  key = {lo32(seed), hi32(seed)}
-//   the element uses word i % 4 of the counter's four words, and is kept if word >=
-//   keep_threshold(p).
+//   counter = {lo32(offset + i / 8), hi32(offset + i / 8), 0, 0},  key = {lo32(seed), hi32(seed)}
+//   The counter's four words are eight draws of 16 bits, a word's lower half before its upper one.
+//   The element has draw i % 8, and is kept if draw >= drop_threshold(p).
 // A mask is thus a function of {seed, offset, i, p} and is never stored. One use of n elements
-// consumes ceil(n / 4) counters: the next use takes its offset behind them.
+// consumes ceil(n / 8) counters: the next use takes its offset behind them.
+//
+// A draw of 16 bits makes p a multiple of 2^-16: the nearest (halves go up), at most 65535 / 65536.
+// Below 2^-17 nothing is dropped. What is kept is divided by the share that this p keeps, so the
+// mean of the outputs is the input's. (32 bits for each element would double the multiplications,
+// which then take longer than the memory's traffic.)
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/arith/bf16.h"
 #include "kernels/arith/hd.h"
 
 namespace rc {
@@ -42,38 +48,58 @@ RC_HD PhiloxWords philox_4x32_10(PhiloxWords c, uint32_t key0, uint32_t key1) {
   return c;
 }
 
-// The word of element i.
-RC_HD uint32_t philox_word(PhiloxRecord r, uint64_t i) {
-  const uint64_t counter = r.offset + i / 4;
-  const PhiloxWords c = philox_4x32_10(
+inline constexpr uint64_t kDrawsPerCounter = 8;
+
+RC_HD PhiloxWords philox_counter(PhiloxRecord r, uint64_t counter) {
+  counter += r.offset;
+  return philox_4x32_10(
       {{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0u, 0u}},
       static_cast<uint32_t>(r.seed), static_cast<uint32_t>(r.seed >> 32));
-  return c.w[i % 4];
 }
 
-// P(word < threshold) = threshold / 2^32, the nearest to p that 32 bits can say; p in [0, 1).
-RC_HD uint32_t keep_threshold(float p) {
-  const double t = static_cast<double>(p) * 4294967296.0 + 0.5;
-  return t >= 4294967295.0 ? 4294967295u : static_cast<uint32_t>(t);
+// The draw of element i.
+RC_HD uint16_t philox_draw(PhiloxRecord r, uint64_t i) {
+  const PhiloxWords c = philox_counter(r, i / kDrawsPerCounter);
+  return static_cast<uint16_t>(c.w[i % kDrawsPerCounter / 2] >> (i % 2 * 16));
 }
 
+// P(draw < threshold) = threshold / 2^16, the nearest to p that 16 bits can say; p in [0, 1).
+RC_HD uint16_t drop_threshold(float p) {
+  const double t = static_cast<double>(p) * 65536.0 + 0.5;
+  return t >= 65535.0 ? uint16_t{65535} : static_cast<uint16_t>(t);
+}
+
+// One over the share that is kept.
 RC_HD float keep_scale(float p) {
-  return 1.0f / (1.0f - p);
+  return 65536.0f / static_cast<float>(65536 - drop_threshold(p));
 }
 
-// What a kernel needs to drop: element i becomes word(i) >= threshold ? x * scale : 0.
+// What a kernel needs to drop.
 struct DropoutRule {
   PhiloxRecord record;
-  uint32_t threshold;
+  uint16_t threshold;
   float scale;
 };
 
 RC_HD DropoutRule dropout_rule(PhiloxRecord record, float p) {
-  return {record, keep_threshold(p), keep_scale(p)};
+  return {record, drop_threshold(p), keep_scale(p)};
+}
+
+// A dropped element is +0, whatever it was.
+RC_HD float dropped(const DropoutRule& rule, uint16_t draw, float x) {
+  return draw < rule.threshold ? 0.0f : x * rule.scale;
+}
+
+// bfloat16: the float32 product to the nearest, ties away from zero. Of 65,536 scales times 256
+// mantissas, 45 products end in a tie, and no exact one does: their own rounding makes it. A NaN's
+// lower half is 0, as x's is, so that the sum does not carry into its sign.
+RC_HD uint16_t dropped(const DropoutRule& rule, uint16_t draw, uint16_t x) {
+  const uint32_t product = std::bit_cast<uint32_t>(bf16_to_f32(x) * rule.scale);
+  return draw < rule.threshold ? uint16_t{0} : static_cast<uint16_t>((product + 0x8000u) >> 16);
 }
 
 RC_HD uint64_t philox_counters(uint64_t elements) {
-  return (elements + 3) / 4;
+  return (elements + kDrawsPerCounter - 1) / kDrawsPerCounter;
 }
 
 }  // namespace rc

@@ -14,21 +14,28 @@ HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
+HWY_INLINE VI load_draws(const uint16_t* draws) {
+  return hn::PromoteTo(DI(), hn::LoadU(DH(), draws));
+}
+
 // Drops and scales p[0, n), whose first element has the given index.
 HWY_INLINE void drop_row(const DropoutRule& rule, int64_t first, int64_t n, float* p) {
-  constexpr int64_t kWords = 512;
-  HWY_ALIGN uint32_t words[kWords + HWY_MAX_BYTES];
-  const PhiloxVectors<true> philox(rule.record);
-  const VU threshold = hn::Set(DU(), rule.threshold);
+  PhiloxVectors philox(rule.record);
+  DrawBuffer draws;
+  const VI threshold = hn::Set(DI(), rule.threshold);
   const VF scale = hn::Set(DF(), rule.scale);
   const int64_t N = lanes();
-  for (int64_t done = 0; done < n; done += kWords) {
-    const int64_t part = n - done < kWords ? n - done : kWords;
-    const uint32_t* w = words + fill_words(philox, first + done, part, words);
-    for (int64_t i = 0; i < part; i += N) {
-      const int64_t k = part - i < N ? part - i : N;
-      float* at = p + done + i;
-      store_part<F32>(keep(load_part<F32>(at, k), hn::LoadU(DU(), w + i), threshold, scale), at, k);
+  for (int64_t done = 0; done < n; done += DrawBuffer::kDraws) {
+    const int64_t part = n - done < DrawBuffer::kDraws ? n - done : DrawBuffer::kDraws;
+    const uint16_t* draw = draws.get(philox, first + done, part);
+    float* at = p + done;
+    int64_t i = 0;
+    for (; i + N <= part; i += N) {
+      F32::store(keep(F32::load(at + i), load_draws(draw + i), threshold, scale), at + i);
+    }
+    if (i < part) {
+      const VF x = load_part<F32>(at + i, part - i);
+      store_part<F32>(keep(x, load_draws(draw + i), threshold, scale), at + i, part - i);
     }
   }
 }

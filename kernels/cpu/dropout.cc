@@ -12,63 +12,129 @@ HWY_BEFORE_NAMESPACE();
 namespace rc {
 namespace HWY_NAMESPACE {
 
+// What a pair of vectors, 2 * lanes() elements, becomes by the draws of its elements.
+#if HWY_TARGET == HWY_SCALAR
+template <class IO>
 struct Rule {
+  using T = typename IO::T;
+  explicit Rule(const DropoutRule& r) : one(r) {}
+  static const uint16_t* load(const uint16_t* draws) { return draws; }
+  template <bool kStream>
+  void apply(const T* x, const uint16_t* draws, T* y) const {
+    for (int i = 0; i < 2; ++i) y[i] = dropped(one, draws[i], x[i]);
+  }
+  DropoutRule one;
+};
+#else
+template <class IO>
+struct Rule;
+
+template <>
+struct Rule<F32> {
   explicit Rule(const DropoutRule& r)
-      : record(r.record), threshold(hn::Set(DU(), r.threshold)), scale(hn::Set(DF(), r.scale)) {}
-  HWY_INLINE VF operator()(VF x, VU word) const { return keep(x, word, threshold, scale); }
-  PhiloxRecord record;
-  VU threshold;
+      : threshold(hn::Set(DI(), r.threshold)), scale(hn::Set(DF(), r.scale)) {}
+  static HWY_INLINE VW load(const uint16_t* draws) { return hn::LoadU(DW(), draws); }
+  template <bool kStream>
+  HWY_INLINE void apply(const float* x, VW draws, float* y) const {
+    const hn::Half<DW> half;
+    VF a, b;
+    F32::load2(x, a, b);
+    a = keep(a, hn::PromoteTo(DI(), hn::LowerHalf(half, draws)), threshold, scale);
+    b = keep(b, hn::PromoteTo(DI(), hn::UpperHalf(half, draws)), threshold, scale);
+    if constexpr (kStream) {
+      F32::stream2(a, b, y);
+    } else {
+      F32::store2(a, b, y);
+    }
+  }
+  VI threshold;
   VF scale;
 };
 
-// Any first element, through a small buffer of words.
-template <class IO>
-HWY_INLINE void dropout_buffered(const typename IO::T* x, typename IO::T* y, int64_t n,
-                                 int64_t first, const Rule& rule) {
-  if (n == 0) return;
-  constexpr int64_t kWords = 512;
-  HWY_ALIGN uint32_t words[kWords + HWY_MAX_BYTES];
-  const PhiloxVectors<true> philox(rule.record);
-  const int64_t N = lanes();
-  VF x0, x1;
-  for (int64_t done = 0; done < n; done += kWords) {
-    const int64_t part = n - done < kWords ? n - done : kWords;
-    const uint32_t* w = words + fill_words(philox, first + done, part, words);
-    for (int64_t i = 0; i < part; i += 2 * N) {
-      const int64_t k = part - i < 2 * N ? part - i : 2 * N;
-      VU w0 = hn::LoadU(DU(), w + i), w1 = hn::LoadU(DU(), w + i + N);
-      IO::order(w0, w1);
-      load2_part<IO>(x + done + i, k, x0, x1);
-      store2_part<IO>(rule(x0, w0), rule(x1, w1), y + done + i, k);
+// Rounded as dropped() is, which is cheaper than the join of other kernels.
+template <>
+struct Rule<BF16> {
+  explicit Rule(const DropoutRule& r)
+      : threshold(hn::Set(DW(), r.threshold)), scale(hn::Set(DF(), r.scale)) {}
+  static HWY_INLINE VW load(const uint16_t* draws) { return hn::LoadU(DW(), draws); }
+  template <bool kStream>
+  HWY_INLINE void apply(const uint16_t* x, VW draws, uint16_t* y) const {
+    VF a, b;
+    BF16::load2(x, a, b);
+    const VW upper = hn::BitCast(DW(), rounded(b));
+    const VW lower = hn::BitCast(DW(), hn::ShiftRight<16>(rounded(a)));
+    const VW out = hn::IfThenZeroElse(hn::Lt(draws, threshold), hn::OddEven(upper, lower));
+    if constexpr (kStream) {
+      hn::Stream(out, DW(), y);
+    } else {
+      hn::StoreU(out, DW(), y);
     }
+  }
+  HWY_INLINE VU rounded(VF x) const {
+    return hn::Add(hn::BitCast(DU(), hn::Mul(x, scale)), hn::Set(DU(), 0x8000u));
+  }
+  VW threshold;
+  VF scale;
+};
+
+// As many elements as whole steps of counters hold; returns how many. first is a multiple of 8. Not
+// inlined, so that the keys stay operands in memory: the compiler would take them into registers,
+// of which it has too few.
+template <class IO, bool kStream>
+HWY_NOINLINE int64_t dropout_steps(const typename IO::T* x, typename IO::T* y, int64_t n,
+                                   int64_t first, const Rule<IO>& rule,
+                                   const PhiloxVectors& philox) {
+  constexpr int kPairs = 2 * PhiloxVectors::kChains;
+  constexpr int64_t kAhead = kPrefetchBytes / sizeof(typename IO::T);
+  const int64_t step = PhiloxVectors::step<PhiloxVectors::kChains>(), N2 = 2 * lanes();
+  int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    VW draws[kPairs];
+    philox.draws<PhiloxVectors::kChains>(static_cast<uint64_t>(first + i), draws);
+    RC_UNROLL
+    for (int k = 0; k < kPairs; ++k) {
+      if (kStream) prefetch2<1>(x + i + k * N2 + kAhead);
+      rule.template apply<kStream>(x + i + k * N2, draws[k], y + i + k * N2);
+    }
+  }
+  return i;
+}
+#endif
+
+// Any first element, through a buffer of draws; n at most its size.
+template <class IO, bool kStream>
+HWY_INLINE void dropout_part(const typename IO::T* x, typename IO::T* y, int64_t n, int64_t first,
+                             const Rule<IO>& rule, PhiloxVectors& philox) {
+  using T = typename IO::T;
+  const int64_t N2 = 2 * lanes();
+  DrawBuffer buffer;
+  const uint16_t* draws = buffer.get(philox, first, n);
+  int64_t i = 0;
+  for (; i + N2 <= n; i += N2) rule.template apply<kStream>(x + i, rule.load(draws + i), y + i);
+  if (i < n) {
+    HWY_ALIGN T in[2 * kMaxLanes] = {}, out[2 * kMaxLanes];
+    const size_t bytes = static_cast<size_t>(n - i) * sizeof(T);
+    std::memcpy(in, x + i, bytes);
+    rule.template apply<false>(in, rule.load(draws + i), out);
+    std::memcpy(y + i, out, bytes);
   }
 }
 
-// Whole counters: first is a multiple of 4. Returns how many elements it did, all but a tail.
 template <class IO, bool kStream>
-HWY_INLINE int64_t dropout_vectors(const typename IO::T* x, typename IO::T* y, int64_t n,
-                                   int64_t first, const Rule& rule) {
-  const PhiloxVectors<IO::kNaturalOrder> philox(rule.record);
-  const int64_t N2 = 2 * lanes();
-  VF x0, x1, x2, x3;
-  VU w0, w1, w2, w3;
-  int64_t i = 0;
-  for (; i + 2 * N2 <= n; i += 2 * N2) {
-    philox.words(static_cast<uint64_t>(first + i), w0, w1, w2, w3);
-    IO::load2(x + i, x0, x1);
-    IO::load2(x + i + N2, x2, x3);
-    if constexpr (kStream) {
-      prefetch2(x + i + kPrefetchBytes / sizeof(typename IO::T));
-      prefetch2(x + i + N2 + kPrefetchBytes / sizeof(typename IO::T));
-      IO::stream2(rule(x0, w0), rule(x1, w1), y + i);
-      IO::stream2(rule(x2, w2), rule(x3, w3), y + i + N2);
-    } else {
-      IO::store2(rule(x0, w0), rule(x1, w1), y + i);
-      IO::store2(rule(x2, w2), rule(x3, w3), y + i + N2);
+HWY_NOINLINE void dropout_run(const typename IO::T* x, typename IO::T* y, int64_t n, int64_t first,
+                              const Rule<IO>& rule, PhiloxVectors& philox) {
+  for (int64_t i = 0; i < n;) {
+#if HWY_TARGET != HWY_SCALAR
+    if ((first + i) % static_cast<int64_t>(kDrawsPerCounter) == 0) {
+      const int64_t allowed = philox.prepare(static_cast<uint64_t>(first + i), n - i);
+      i += dropout_steps<IO, kStream>(x + i, y + i, allowed, first + i, rule, philox);
     }
+#endif
+    const int64_t part = n - i < DrawBuffer::kDraws ? n - i : DrawBuffer::kDraws;
+    dropout_part<IO, kStream>(x + i, y + i, part, first + i, rule, philox);
+    i += part;
   }
   if (kStream) hwy::FlushStream();
-  return i;
 }
 
 template <class IO>
@@ -76,19 +142,16 @@ void dropout_slice(const cpu::Slice& s) {
   using T = typename IO::T;
   const T* x = static_cast<const T*>(s.a);
   T* y = static_cast<T*>(s.out);
-  const Rule rule(*static_cast<const DropoutRule*>(s.context));
-  int64_t i = 0;
-  if (s.first % 4 == 0) {
-    // A head of a multiple of 4 elements keeps counters whole.
-    const int64_t head = s.stream ? stream_head<IO>(y, s.n) : -1;
-    if (head >= 0 && head % 4 == 0) {
-      dropout_buffered<IO>(x, y, head, s.first, rule);
-      i = head + dropout_vectors<IO, true>(x + head, y + head, s.n - head, s.first + head, rule);
-    } else {
-      i = dropout_vectors<IO, false>(x, y, s.n, s.first, rule);
-    }
+  const DropoutRule& desc = *static_cast<const DropoutRule*>(s.context);
+  const Rule<IO> rule(desc);
+  PhiloxVectors philox(desc.record);
+  const int64_t head = s.stream ? stream_head<IO>(y, s.n) : -1;
+  if (head < 0) {
+    dropout_run<IO, false>(x, y, s.n, s.first, rule, philox);
+  } else {
+    if (head > 0) dropout_run<IO, false>(x, y, head, s.first, rule, philox);
+    dropout_run<IO, true>(x + head, y + head, s.n - head, s.first + head, rule, philox);
   }
-  dropout_buffered<IO>(x + i, y + i, s.n - i, s.first + i, rule);
 }
 
 void dropout_f32(const cpu::Slice& s) {

@@ -124,7 +124,7 @@ KernelDesc kind(KernelKind k, bool tanh = false, float p = 0) {
   return d;
 }
 
-// Dropout is bound by the 20 widening multiplications of a Philox counter, four elements' worth.
+// Dropout is bound by the 20 widening multiplications of a Philox counter, eight elements' worth.
 const Op kOps[] = {
     {"layernorm", kind(KernelKind::layernorm), 4096, 1, Bound::memory},
     {"rmsnorm", kind(KernelKind::rmsnorm), 4096, 1, Bound::memory},

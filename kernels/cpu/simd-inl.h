@@ -35,6 +35,7 @@ using DI = hn::ScalableTag<int32_t>;
 using DU = hn::ScalableTag<uint32_t>;
 using DH = hn::Rebind<uint16_t, DF>;
 using VF = hn::Vec<DF>;
+using VI = hn::Vec<DI>;
 using VU = hn::Vec<DU>;
 
 HWY_INLINE int64_t lanes() {
@@ -218,13 +219,13 @@ HWY_INLINE int64_t stream_head(const typename IO::T* p, int64_t n) {
   return head < n ? head : n;
 }
 
-// Asks the second-level cache for the lines of p[0, 2 * lanes()), which may lie behind the end of a
-// buffer. The first level is full of the present row.
-template <class T>
+// Asks for the lines of p[0, 2 * lanes()), which may lie behind the end of a buffer: the
+// second-level cache, where the first is full of the present row, or (kLevel 1) the first.
+template <int kLevel = 2, class T>
 HWY_INLINE void prefetch2(const T* p) {
   const char* line = reinterpret_cast<const char*>(p);
   const int64_t bytes = 2 * lanes() * static_cast<int64_t>(sizeof(T));
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 0, 2);
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 0, 4 - kLevel);
 }
 
 // out[i] = f(a[i], b[i]), with streaming stores if asked and possible.
