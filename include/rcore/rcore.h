@@ -874,7 +874,12 @@ typedef struct rc_kernel_desc {
   rc_tensor* const* params; /* consumed if rc_module_register succeeds */
   double epsilon;           /* 0 = 1e-5 */
   double scale;             /* attention: 0 = 1 / sqrt(D) */
-  double dropout;           /* probability in [0, 1) */
+  /* Probability in [0, 1), taken to the nearest 2^-16 (below 2^-17 nothing is dropped), at most
+   * 65535 / 65536. Element i in row-major order (attention: of [B,H,S,T]) has the 16 bits i % 8 of
+   * counter `offset` + i / 8 of its RNG record (rc_region_rng_record), the words' lower halves
+   * first, words 2 and 3 of the counter being 0. It is zero where they are below 2^16 p, else
+   * divided by 1 - p. n elements take ceil(n / 8) blocks. */
+  double dropout;
   rc_flags flags;
 } rc_kernel_desc;
 RC_DEFINE_INIT(rc_kernel_desc, RC_TYPE_KERNEL_DESC)
