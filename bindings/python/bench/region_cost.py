@@ -2,10 +2,10 @@
 # bench/region_cost.py: what a checkpointed region costs beyond the user's own work, beside torch's two checkpoints.
 """Host cost of a region: ours, and torch.utils.checkpoint's non-reentrant and reentrant one, in one process.
 
-All variants run round after round, in an order drawn anew for each, on one thread. The unavoidable work (the forward without a graph, the
-forward with one, its backward) is a variant too, `work`, and what a variant takes beyond it in the same round is its
-cost. Regions save 0, 1, 8 and 64 tensors, one by each operator of a straight line; fixed cost and cost per tensor are
-the line through these. `work again` is the A/A control: it should cost nothing.
+All variants run round after round, in an order drawn anew for each, on one thread. The unavoidable work (the forward
+without a graph, the forward with one, its backward) is a variant too, `work`, and what a variant takes beyond it in the
+same round is its cost. Regions save 0, 1, 8 and 64 tensors, one by each operator of a straight line; fixed cost and cost
+per tensor are the line through these. `work again` is the A/A control: it should cost nothing.
 
 The 0-tensor region has no backward to replay, so its row is the forward's cost alone and no part of the line.
 """
@@ -134,7 +134,8 @@ def main() -> None:
                          "parts": parts}
     ratios = {}
     for what, at in (("fixed", 0), ("per tensor", 1)):
-        pairs = [ours[at] / theirs[at] for ours, theirs in zip(figures["rcore"]["parts"], figures["torch non-reentrant"]["parts"])]
+        both = zip(figures["rcore"]["parts"], figures["torch non-reentrant"]["parts"])
+        pairs = [ours[at] / theirs[at] for ours, theirs in both]
         ratios[what] = quartiles(pairs)
     if options.json:
         print(json.dumps({"figures": figures, "ratios": ratios, "regions_begun": begun}, indent=1))

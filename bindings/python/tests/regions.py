@@ -28,7 +28,8 @@ def grads_of(call, function, inputs, parameters=()):
         p.grad = None
     out = call(function, *inputs)
     out.sum().backward()
-    return [out.detach()] + [i.grad for i in inputs if i.requires_grad] + [p.grad.clone() for p in parameters if p.grad is not None]
+    of_inputs = [i.grad for i in inputs if i.requires_grad]
+    return [out.detach()] + of_inputs + [p.grad.clone() for p in parameters if p.grad is not None]
 
 
 def assert_same(a, b):

@@ -160,7 +160,8 @@ def test_the_three_spellings_of_one_policy():
         with rt.apply(model, policy) as applied:
             tables.add(applied.table.describe())
     assert len(tables) == 1
-    assert Policy.from_args("--recompute-activations --recompute-modules core_attn mlp").settings["recompute_modules"] == ["core_attn", "mlp"]
+    settings = Policy.from_args("--recompute-activations --recompute-modules core_attn mlp").settings
+    assert settings["recompute_modules"] == ["core_attn", "mlp"]
 
 
 def test_rules_by_path_and_layer_range():
@@ -170,7 +171,8 @@ def test_rules_by_path_and_layer_range():
     with rt.apply(model, policy) as applied:
         assert same(want, step(model, ids))
         ran = {place.path: module.counters()["regions"] for place, module in applied.modules if module.counters()["regions"]}
-    assert set(ran) == {"model.layers.1.mlp"} | {f"model.layers.{i}.{n}_layernorm" for i in range(4) for n in ("input", "post_attention")}
+    norms = {f"model.layers.{i}.{n}_layernorm" for i in range(4) for n in ("input", "post_attention")}
+    assert set(ran) == {"model.layers.1.mlp"} | norms
 
 
 def test_rules_that_match_nothing_warn_and_wrong_ones_are_errors():
@@ -279,7 +281,8 @@ def test_verify_accepts_a_faithful_model_and_names_the_layer_that_is_not():
                     return tuple(o + 1e-3 if o.is_floating_point() else o for o in out)
 
             hook = gate.register_forward_hook(drift)
-            with pytest.raises(rt.CheckpointError, match=r"module 'model.layers.2.mlp' \(kind moe, layer 2\) gave other values"):
+            said = r"module 'model.layers.2.mlp' \(kind moe, layer 2\) gave other values"
+            with pytest.raises(rt.CheckpointError, match=said):
                 step(model, ids)
             hook.remove()
 
@@ -287,7 +290,8 @@ def test_verify_accepts_a_faithful_model_and_names_the_layer_that_is_not():
 @pytest.mark.parametrize("role", ["input", "saved", "output"])
 def test_what_torch_does_not_store_is_refused_by_name(role):
     model = llama()
+    rule = {"kind": "core_attn", "role": role, "action": "store", "tier": "host", "first_layer": 1}
     with pytest.raises(rt.Error, match="core_attn.*stor") as refused:
-        rt.apply(model, Policy(rules=[{"kind": "core_attn", "role": role, "action": "store", "tier": "host", "first_layer": 1}]))
+        rt.apply(model, Policy(rules=[rule]))
     assert refused.value.status == "RC_E_UNSUPPORTED" and refused.value.field.startswith("rules")
     assert rt.applied_to(model) is None and "forward" not in model.model.layers[0].__dict__

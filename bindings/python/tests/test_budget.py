@@ -230,8 +230,8 @@ def test_the_report_shows_the_budget():
     rt.remove(model)
 
 
-@pytest.mark.parametrize("limit, bytes_or_share", [("6GB", 6 * 10**9), ("1.5 GiB", 3 * 2**29), ("512MiB", 2**29), (12, 12), (0.25, 0.25),
-                                                   (1.0, 1.0), ("300", 300)])
+@pytest.mark.parametrize("limit, bytes_or_share", [
+    ("6GB", 6 * 10**9), ("1.5 GiB", 3 * 2**29), ("512MiB", 2**29), (12, 12), (0.25, 0.25), (1.0, 1.0), ("300", 300)])
 def test_limits_are_read(limit, bytes_or_share):
     assert Policy.budget(limit).limit == bytes_or_share
 

@@ -25,7 +25,8 @@ ERRORS = [
 
 @pytest.mark.parametrize("first, second, options, phrase", ERRORS)
 def test_errors_have_torchs_phrases_and_one_class(first, second, options, phrase):
-    for call, kinds in ((theirs, (stock.CheckpointError,)), (ours, (rt.CheckpointError, stock.CheckpointError, rcore.Error))):
+    of_ours = (rt.CheckpointError, stock.CheckpointError, rcore.Error)
+    for call, kinds in ((theirs, (stock.CheckpointError,)), (ours, of_ours)):
         x = x4()
         out = call(changing(first, second), x, **options)
         with pytest.raises(RuntimeError, match=phrase) as caught:
@@ -63,8 +64,10 @@ def test_verify_names_module_and_operator():
     x = x4()
     good = ours(lambda v: (v.sin() * v).exp(), x, determinism_check="verify")
     good.sum().backward()
-    out = ours(changing(lambda v: v.sin().cos().exp(), lambda v: v.sin().add(1e-6).cos().exp()), x, determinism_check="verify")
-    with pytest.raises(rt.CheckpointError, match=r"(?s)module 'checkpoint'.*saved tensor 1, made by aten.sin.default") as caught:
+    function = changing(lambda v: v.sin().cos().exp(), lambda v: v.sin().add(1e-6).cos().exp())
+    out = ours(function, x, determinism_check="verify")
+    said = r"(?s)module 'checkpoint'.*saved tensor 1, made by aten.sin.default"
+    with pytest.raises(rt.CheckpointError, match=said) as caught:
         out.sum().backward()
     assert caught.value.status == "RC_E_MISMATCH"
 

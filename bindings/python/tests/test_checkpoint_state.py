@@ -322,7 +322,11 @@ def test_sequential(segments):
     x = x4()
     want = grads_of(plain, layers, [x], list(layers.parameters()))
     begun = rt.stats()["regions_begun"]
-    got = grads_of(lambda f, v: rt.checkpoint_sequential(f, segments, v, use_reentrant=False), layers, [x], list(layers.parameters()))
+
+    def in_segments(function, value):
+        return rt.checkpoint_sequential(function, segments, value, use_reentrant=False)
+
+    got = grads_of(in_segments, layers, [x], list(layers.parameters()))
     assert_same(want, got)
     assert rt.stats()["regions_begun"] - begun == segments - 1
     with pytest.raises(ValueError, match="Unexpected keyword"):
@@ -356,7 +360,8 @@ def test_without_the_exchange_capsule_the_answers_are_the_same(monkeypatch):
     assert engine._setup() is False
     try:
         model, x = MODELS["dropout"](), x4()
-        assert_same(grads_of(plain, model, [x], list(model.parameters())), grads_of(ours, model, [x], list(model.parameters())))
+        parameters = list(model.parameters())
+        assert_same(grads_of(plain, model, [x], parameters), grads_of(ours, model, [x], parameters))
         out = ours(changing(lambda v: v.sin().cos(), lambda v: v.sin()[:2].cos()), x)
         with pytest.raises(rt.CheckpointError, match="different metadata"):
             out.sum().backward()

@@ -49,6 +49,22 @@ def test_a_checkpoint_inside_a_compiled_function_is_one_graph(counter):
     assert len(counter.graphs) == 1 and "tag_activation_checkpoint" in counter.graphs[0]
 
 
+def regions_in(graphs):
+    return sum(graph.count("torch.ops.higher_order.tag_activation_checkpoint(") for graph in graphs)
+
+
+@pytest.mark.parametrize("policy, regions", [
+    (Policy.none(), 0), (Policy.full(), 2), (Policy.full("uniform", 2), 2), (Policy.full("block", 1), 1),
+    (Policy.selective("mlp", "layernorm"), 2)])
+def test_the_compiler_is_given_the_policys_regions(counter, policy, regions):
+    model, x = nn.Sequential(Block(), Block()), torch.randn(4, 8)
+    want = step(model, x)
+    with rt.apply(model, policy):
+        got = step(torch.compile(model, backend=counter, fullgraph=True), x)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got))
+    assert regions_in(counter.graphs) == regions
+
+
 @pytest.mark.parametrize("policy", [Policy.full(), Policy.selective("mlp", "layernorm")])
 def test_a_model_compiles_with_a_policy_and_without_in_the_same_number_of_graphs(counter, policy):
     model, x = nn.Sequential(Block(), Block()), torch.randn(4, 8)
@@ -80,3 +96,26 @@ def test_a_compiled_child_runs_inside_an_eager_region(counter):
     got = [p.grad for p in model.parameters()]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got))
     assert len(counter.graphs) <= 2
+
+
+def test_a_plan_that_a_budget_made_is_what_compiles_and_without_one_a_warning_says_so(counter):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(*[Block() for _ in range(4)]), torch.randn(4, 8)
+    want = step(model, x)
+
+    def recomputed():
+        counter.graphs.clear()
+        torch._dynamo.reset()
+        got = step(torch.compile(model, backend=counter), x)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got))
+        return regions_in(counter.graphs)
+
+    with rt.apply(model, Policy.budget(0.6)) as applied:
+        with pytest.warns(RuntimeWarning, match="recomputes every layer"):
+            everything = recomputed()
+        assert everything == 4
+        step(model, x)
+        planned = recomputed()
+        asked = [p for p, m in applied.modules if m.recomputes and (p.kind == "layer" or not m.discards)]
+        layers = [m.recomputes for p, m in applied.modules if p.kind == "layer"]
+    assert planned == len(asked) > 0 and not all(layers)

@@ -49,7 +49,8 @@ def test_named_the_storage_is_empty_until_backward(parts):
             y + 1
         with pytest.raises(rt.Error, match="reads an output that was discarded"):
             y[0]
-        z.register_hook(lambda g: seen.append((type(y), y.untyped_storage().nbytes(), y.untyped_storage()._cdata == address)))
+        z.register_hook(lambda g: seen.append(
+            (type(y), y.untyped_storage().nbytes(), y.untyped_storage()._cdata == address)))
         return z
 
     assert same(want, grads(run, *leaves))

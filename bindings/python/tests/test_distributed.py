@@ -17,7 +17,8 @@ from rcore.torch import Policy
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm, self.attn, self.mlp = nn.LayerNorm(8), nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.norm, self.attn = nn.LayerNorm(8), nn.Linear(8, 8)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
 
     def forward(self, x):
         x = x + self.attn(x)

@@ -43,7 +43,8 @@ def test_a_watch_sees_forwards_and_replays_in_order(tmp_path):
     model, ids = llama().train(), torch.randint(0, 64, (2, 12))
     with rt.apply(model, Policy.full()), rt.watch() as watched:
         step(model, ids)
-    assert [(e.what, e.layer) for e in watched.events] == [("forward", i) for i in range(4)] + [("replay", i) for i in (3, 2, 1, 0)]
+    forwards, replays = [("forward", i) for i in range(4)], [("replay", i) for i in (3, 2, 1, 0)]
+    assert [(e.what, e.layer) for e in watched.events] == forwards + replays
     assert all(e.begin_ns < e.end_ns and e.resident > 0 for e in watched.events)
     watched.perfetto(tmp_path / "trace.json")
     trace = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]

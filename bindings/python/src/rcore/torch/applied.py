@@ -86,7 +86,8 @@ class _Region:
             observer.leave(at, result)
 
     def _compiled(self, *args: Any, **kwargs: Any) -> Any:
-        if self._module.recomputes and not self._module.discards:
+        # A layer may be one of a chunk, whose outputs go: to the compiler each layer is a region of its own.
+        if self._module.recomputes and (self._is_layer or not self._module.discards):
             return _stock.checkpoint(self._original, *args, use_reentrant=False, **kwargs)
         return self._original(*args, **kwargs)
 

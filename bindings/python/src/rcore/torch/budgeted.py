@@ -61,16 +61,17 @@ class Budgeted:
         return getattr, (self._model, "forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if is_compiling() or not torch.is_grad_enabled() or self._applied.observer is not None:
+        if is_compiling():
+            self.settle()
+            return self._original(*args, **kwargs)
+        if not torch.is_grad_enabled() or self._applied.observer is not None:
             return self._original(*args, **kwargs)
         self.read_meter(stop=True)
         signature = _signature(self._model, (args, kwargs))
         plan = self.plans.get(signature)
         if plan is None:
             return self._observe(signature, args, kwargs)
-        if self._adopted != signature:
-            self._applied.adopt(Policy(**{k: v for k, v in plan.settings.items() if k != "rcore_policy"}))
-            self._adopted = signature
+        self._adopt(signature)
         if signature in self.measured or Meter.running() is not None:
             return self._original(*args, **kwargs)
         meter = Meter(self._model, yields=True)
@@ -81,6 +82,30 @@ class Budgeted:
             self._meter = None
             meter.stop()
             raise
+
+    def _adopt(self, signature: Signature) -> None:
+        if self._adopted == signature:
+            return
+        settings = self.plans[signature].settings
+        self._applied.adopt(Policy(**{k: v for k, v in settings.items() if k != "rcore_policy"}))
+        self._adopted = signature
+
+    def settle(self) -> bool:
+        """Called by the compiler while it traces, once for a graph: the last plan is the one that is compiled.
+
+        Nothing can be measured inside a graph. Without a plan the graph recomputes what the warm-up does, and a warning
+        says so.
+        """
+        if self.plans:
+            self._adopt(next(reversed(self.plans)))
+        else:
+            warnings.warn("rcore.torch: a budget is planned from a forward that is not compiled, and there was none: this "
+                          "graph recomputes every layer. Run one forward and backward of the model itself before "
+                          "torch.compile's", RuntimeWarning, stacklevel=2)
+        return bool(self.plans)
+
+    # What torch.compiler.assume_constant_result() does; that would import the compiler, for seconds, where nobody uses it.
+    settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _observe(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._adopted is not None:

@@ -106,9 +106,9 @@ def refuse_sharded(function: Callable[..., Any]) -> None:
         return
     for module in owner.modules():
         if hasattr(module, "unshard") and hasattr(module, "reshard"):
-            raise Error(f"rcore.torch: replay() ahead of backward of {type(module).__name__}, which FSDP2 shards: outside of "
-                        "backward its parameters are not gathered. Call module.unshard() first and replay a function that "
-                        "holds no sharded module, or let backward replay it", "RC_E_UNSUPPORTED")
+            raise Error(f"rcore.torch: replay() ahead of backward of {type(module).__name__}, which FSDP2 shards: outside "
+                        "of backward its parameters are not gathered. Call module.unshard() first and replay a function "
+                        "that holds no sharded module, or let backward replay it", "RC_E_UNSUPPORTED")
 
 
 def replay_in_environment(environment: Environment | None, extras: Any, module: Any, function: Callable[..., Any],

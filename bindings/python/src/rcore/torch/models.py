@@ -103,7 +103,8 @@ def _uses_attention_functions(module: nn.Module) -> bool:
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # noqa: F401
     except ImportError:
         return False
-    return type(module).__module__.startswith("transformers.") and hasattr(getattr(module, "config", None), "_attn_implementation")
+    config = getattr(module, "config", None)
+    return type(module).__module__.startswith("transformers.") and hasattr(config, "_attn_implementation")
 
 
 def _places_of_torch_layer(index: int, path: str, layer: nn.Module) -> list[Place]:
@@ -163,7 +164,10 @@ def find_places(model: nn.Module, mapping: KindMapping | None = None) -> Found:
         return found
     if isinstance(mapping, Mapping):
         table = dict(mapping)
-        mapping = lambda path, module: next((k for p, k in table.items() if fnmatch.fnmatchcase(path, p)), None)  # noqa: E731
+
+        def mapping(path: str, module: nn.Module) -> str | None:
+            return next((kind for pattern, kind in table.items() if fnmatch.fnmatchcase(path, pattern)), None)
+
     if not found.layers:
         mapped = [(p, m) for p, m in model.named_modules() if mapping(p, m) == "layer"]
         found.layers, found.moe_layers = mapped, [0] * len(mapped)
@@ -175,7 +179,8 @@ def find_places(model: nn.Module, mapping: KindMapping | None = None) -> Found:
     return found
 
 
-def places_of_rules(model: nn.Module, found: Found, rules: Iterable[Rule]) -> tuple[list[Place], list[dict], list[dict], list[Rule]]:
+def places_of_rules(model: nn.Module, found: Found,
+                    rules: Iterable[Rule]) -> tuple[list[Place], list[dict], list[dict], list[Rule]]:
     """Places, kinds and rules of a policy's paths, and those of its rules that matched nothing."""
     places: list[Place] = []
     kinds: list[dict] = []
@@ -186,7 +191,8 @@ def places_of_rules(model: nn.Module, found: Found, rules: Iterable[Rule]) -> tu
         matched = []
         for path, module in model.named_modules():
             layer = _layer_of(path, found.layers)
-            if path and fnmatch.fnmatchcase(path, rule.path) and (rule.layers is None or rule.layers[0] <= layer < rule.layers[1]):
+            in_range = rule.layers is None or rule.layers[0] <= layer < rule.layers[1]
+            if path and in_range and fnmatch.fnmatchcase(path, rule.path):
                 matched.append(Place(f"path_{number}", layer, path, module))
         if not matched:
             dead.append(rule)
