@@ -156,7 +156,9 @@ rc_status World::replay(const rc_replay_args* args) {
   ModelRegion* r = static_cast<ModelRegion*>(args->region_data);
   RC_CHECK(r && args->region == r->handle && !r->destroyed, "the callback gets its own region");
   RC_CHECK(r->state == ModelRegion::kEnded && !r->transient, "only ended regions are replayed");
-  RC_CHECK(args->n_missing > 0 || !r->nested.empty(), "a replay for nothing, module %d", r->module);
+  const bool tried = world->may_be_tried(*r);
+  RC_CHECK(args->n_missing > 0 || !r->nested.empty() || tried, "a replay for nothing, module %d",
+           r->module);
   ++world->depth;
   const Behaviour what = std::exchange(world->behaviour, Behaviour::kGood);
   rc_status status = world->misbehave(r, args, what);
@@ -172,7 +174,7 @@ rc_status World::replay(const rc_replay_args* args) {
     RC_CHECK(slot < r->slots.size() && (i == 0 || missing[i - 1] < slot),
              "missing slots are counted upwards");
     const ModelSlot& s = r->slots[slot];
-    RC_CHECK(s.content != ModelSlot::kNone && !s.done && seen(*r, s) != Seen::kYes,
+    RC_CHECK(s.content != ModelSlot::kNone && !s.done && (tried || seen(*r, s) != Seen::kYes),
              "slot %u is not missing", slot);
     RC_CHECK(s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT, "role %d is never missing",
              s.role);
@@ -182,11 +184,11 @@ rc_status World::replay(const rc_replay_args* args) {
       status = RC_E_HOST;
       break;
     }
-    if (last && what == Behaviour::kLeaveOut && s.content != ModelSlot::kHostManaged) {
+    if (last && !tried && what == Behaviour::kLeaveOut && s.content != ModelSlot::kHostManaged) {
       world->interfered = true;
       break;
     }
-    const bool differs = last && what == Behaviour::kOtherBytes && world->verify &&
+    const bool differs = last && !tried && what == Behaviour::kOtherBytes && world->verify &&
                          s.content == ModelSlot::kBlock && s.bytes > 0;
     if (differs) world->interfered = true;
     status = world->produce(r, args->region, slot, s.seed + (differs ? 1 : 0));

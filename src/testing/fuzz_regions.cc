@@ -2,73 +2,9 @@
 // compared with a model of regions after each call.
 //
 // Byte 0: flags of the context; byte 1: its policy; then operations, each a byte and what it reads.
-#include <algorithm>
-#include <cstring>
-
-#include "src/testing/fuzz_world.h"
+#include "src/testing/fuzz_driver.h"
 
 namespace rc::testing {
-namespace {
-
-constexpr int kMaxOperations = 160;
-constexpr size_t kMaxRegions = 24;
-constexpr uint64_t kSizes[16] = {4,    64, 256, 1000, 0, 8,   300,   4096,
-                                 5000, 16, 12,  1,    2, 600, 20000, 300000};
-
-class Driver {
- public:
-  Driver(World* world, Input* input) : w_(*world), in_(*input) {}
-  void run() {
-    for (int i = 0; i < kMaxOperations && !in_.empty(); ++i) {
-      touched_ = nullptr;
-      step();
-      if (touched_) w_.check(*touched_);
-      w_.check_bytes();
-      if (i % 16 == 15) check_all();
-    }
-    check_all();
-  }
-
- private:
-  void check_all() {
-    for (const ModelRegion& r : w_.regions) w_.check(r);
-  }
-  ModelRegion* pick() {
-    const size_t n = w_.regions.size();
-    if (n == 0) return nullptr;
-    const size_t first =
-        n - 1 - std::min<size_t>(in_.below(kMaxRegions), n - 1);  // small bytes: the newest
-    for (size_t i = 0; i < n; ++i) {
-      ModelRegion& r = w_.regions[(first + n - i) % n];
-      if (r.usable()) return touched_ = &r;
-    }
-    return nullptr;
-  }
-  uint32_t slot() { return in_.below(World::kSlots); }
-
-  void step();
-  void begin();
-  void save_tensor();
-  void save_view();
-  void save_link(bool by_address);
-  void alloc();
-  void output();
-  void decide();
-  void rng();
-  void end();
-  void discard();
-  void replay();
-  void done();
-  void cancel(), release(), restore(), export_tensor(), step_begin(), step_end(), look_up(), ask();
-  // A save or alloc into `slot` of `r`: what it must say where the slot cannot take content.
-  bool writable(ModelRegion* r, uint32_t slot, rc_status status);
-  void store(ModelRegion* r, uint32_t slot, ModelSlot::Content content, uint64_t bytes,
-             uint64_t seed);
-
-  World& w_;
-  Input& in_;
-  ModelRegion* touched_ = nullptr;
-};
 
 void Driver::step() {
   switch (in_.below(32)) {
@@ -143,200 +79,6 @@ void Driver::begin() {
                       (choice >> 3) & 1, flags);
 }
 
-bool Driver::writable(ModelRegion* r, uint32_t slot, rc_status status) {
-  const ModelSlot& s = r->slots[slot];
-  if (r->state != ModelRegion::kOpen)
-    RC_CHECK(status == RC_E_STATE, "content for a region that is not open gave %d", status);
-  else if (s.content != ModelSlot::kNone)
-    RC_CHECK(status < 0, "content for a slot that has some gave %d", status);
-  return r->state == ModelRegion::kOpen && s.content == ModelSlot::kNone;
-}
-
-void Driver::store(ModelRegion* r, uint32_t slot, ModelSlot::Content content, uint64_t bytes,
-                   uint64_t seed) {
-  ModelSlot& s = r->slots[slot];
-  s.content = content;
-  s.bytes = bytes;
-  s.seed = seed;
-}
-
-void Driver::save_tensor() {
-  ModelRegion* r = pick();
-  if (!r) return;
-  struct Owned {
-    World* world;
-    unsigned char bytes[1];
-  };
-  const uint32_t at = slot();
-  const uint64_t bytes = kSizes[in_.below(14)], seed = w_.next_seed++;
-  Owned* owned = static_cast<Owned*>(std::malloc(sizeof(Owned) + bytes));
-  owned->world = &w_;
-  fill_pattern(owned->bytes, bytes, seed);
-  const int64_t shape[1] = {static_cast<int64_t>(bytes)};
-  const rc_tensor_spec spec = bytes_spec(shape, owned->bytes);
-  rc_save item = rc_save_init();
-  item.slot = at;
-  const auto gone = [](void* p) {
-    --static_cast<Owned*>(p)->world->tensors;
-    std::free(p);
-  };
-  RC_CHECK(rc_tensor_wrap(&spec, gone, owned, &item.tensor) == RC_OK, "%s", last_error().c_str());
-  ++w_.tensors;
-  const int64_t before = w_.tensors;
-  rc_tensor_spec view = rc_tensor_spec_init();
-  const rc_status status = rc_region_save(r->handle, &item, 1, sizeof item, nullptr, &view);
-  const bool possible = writable(r, at, status) && r->slots[at].role != RC_ROLE_DECISION;
-  if (status < 0) {
-    RC_CHECK(!possible || w_.loose, "save of a tensor: %s", last_error().c_str());
-    RC_CHECK(w_.tensors == before, "a save that failed consumes nothing");
-    return rc_tensor_release(item.tensor);
-  }
-  RC_CHECK(possible, "a save succeeded where it cannot");
-  store(r, at, ModelSlot::kTensor, bytes, seed);
-  w_.compare(*r, r->slots[at], view);
-}
-
-void Driver::save_view() {
-  ModelRegion* r = pick();
-  if (!r) return;
-  const uint32_t at = slot();
-  const uint64_t bytes = kSizes[in_.below(16)], seed = w_.next_seed++;
-  std::vector<unsigned char> memory(bytes + 1);
-  fill_pattern(memory.data(), bytes, seed);
-  const int64_t shape[1] = {static_cast<int64_t>(bytes)};
-  const rc_tensor_spec spec = bytes_spec(shape, memory.data());
-  rc_save item = rc_save_init();
-  item.slot = at;
-  item.view = &spec;
-  const rc_status status = rc_region_save(r->handle, &item, 1, sizeof item, nullptr, nullptr);
-  const bool possible = writable(r, at, status) && r->slots[at].role != RC_ROLE_DECISION;
-  if (status >= 0) {
-    RC_CHECK(possible, "a save succeeded where it cannot");
-    store(r, at, ModelSlot::kBlock, bytes, seed);
-  } else {
-    RC_CHECK(!possible || w_.loose, "save of a view: %s", last_error().c_str());
-  }
-}
-
-// Links a slot to one of another region, by its handle or by saving a view of its memory.
-void Driver::save_link(bool by_address) {
-  ModelRegion* source = pick();
-  ModelRegion* r = pick();
-  if (!r || !source) return;
-  const uint32_t from = slot(), at = slot();
-  const ModelSlot& s = source->slots[from];
-  rc_tensor_spec view = rc_tensor_spec_init();
-  rc_save item = rc_save_init();
-  item.slot = at;
-  const ModelRegion* owner = source;
-  uint32_t owner_slot = from;
-  while (owner->slots[owner_slot].content == ModelSlot::kLink) {
-    const ModelSlot& link = owner->slots[owner_slot];
-    owner_slot = link.source_slot;
-    owner = link.source;
-  }
-  const bool of_core = owner->slots[owner_slot].content == ModelSlot::kBlock;
-  if (by_address) {
-    if (!of_core || s.bytes == 0 || rc_region_view(source->handle, from, nullptr, &view) < 0)
-      return;
-    item.view = &view;
-  } else {
-    item.source = source->handle;
-    item.source_slot = from;
-  }
-  const rc_status status = rc_region_save(r->handle, &item, 1, sizeof item, nullptr, nullptr);
-  const bool possible = writable(r, at, status) && r->slots[at].role != RC_ROLE_DECISION;
-  if (status < 0) {
-    RC_CHECK(status == RC_E_STATE || status == RC_E_ARGUMENT || w_.loose, "%s",
-             last_error().c_str());
-    if (by_address && of_core)
-      RC_CHECK(!possible || w_.loose, "save of a view of the core's memory: %s",
-               last_error().c_str());
-    return;
-  }
-  RC_CHECK(possible && (by_address || source != r), "a link succeeded where it cannot");
-  RC_CHECK(seen(*source, s) != Seen::kNo, "a link to a slot without content");
-  store(r, at, ModelSlot::kLink, s.bytes, s.seed);
-  r->slots[at].source = source;
-  r->slots[at].source_slot = from;
-  r->links_out = true;
-  mark_shared(source, from);
-}
-
-void Driver::alloc() {
-  ModelRegion* r = pick();
-  if (!r) return;
-  const uint32_t at = slot();
-  const uint64_t bytes = kSizes[in_.below(16)], seed = w_.next_seed++;
-  const int64_t shape[1] = {static_cast<int64_t>(bytes)};
-  const rc_tensor_spec like = bytes_spec(shape, nullptr);
-  rc_tensor_spec memory = rc_tensor_spec_init();
-  const rc_status status = rc_region_alloc(r->handle, at, &like, nullptr, &memory);
-  const bool possible = writable(r, at, status);
-  if (status < 0) {
-    RC_CHECK(!possible || w_.loose || r->slots[at].role == RC_ROLE_DECISION, "alloc: %s",
-             last_error().c_str());
-    RC_CHECK(!memory.data, "a failure clears its output");
-    return;
-  }
-  RC_CHECK(possible && memory.bytes == bytes, "an alloc succeeded where it cannot");
-  RC_CHECK(reinterpret_cast<uintptr_t>(memory.data) % 256 == 0, "alignment of %p", memory.data);
-  fill_pattern(memory.data, bytes, seed);
-  store(r, at, ModelSlot::kBlock, bytes, seed);
-}
-
-void Driver::output() {
-  ModelRegion* r = pick();
-  if (!r) return;
-  const uint32_t at = slot();
-  const rc_output_mode mode = in_.byte() & 1 ? RC_OUTPUT_HOST : RC_OUTPUT_KEEP;
-  const uint64_t bytes = kSizes[in_.below(8)], seed = w_.next_seed++;
-  std::vector<unsigned char> memory(bytes + 1);
-  fill_pattern(memory.data(), bytes, seed);
-  const int64_t shape[1] = {static_cast<int64_t>(bytes)};
-  const rc_tensor_spec spec = bytes_spec(shape, memory.data());
-  const rc_status status = rc_region_output(r->handle, at, mode, &spec, nullptr);
-  const bool possible = writable(r, at, status) && r->slots[at].role == RC_ROLE_OUTPUT;
-  RC_CHECK((status == RC_OK) == possible, "an output gave %d: %s", status, last_error().c_str());
-  if (!possible) return;
-  store(r, at, mode == RC_OUTPUT_HOST ? ModelSlot::kHostManaged : ModelSlot::kHostKept, bytes,
-        seed);
-  r->slots[at].host = std::move(memory);  // keeps its address
-}
-
-void Driver::decide() {
-  ModelRegion* r = pick();
-  if (!r) return;
-  const uint32_t at = in_.byte() & 3 ? World::kSlots - 1 : slot();
-  const uint64_t bytes = kSizes[in_.below(8)], seed = w_.next_seed++;
-  std::vector<unsigned char> value(bytes + 1);
-  fill_pattern(value.data(), bytes, seed);
-  const int64_t shape[1] = {static_cast<int64_t>(bytes)};
-  const rc_tensor_spec spec = bytes_spec(shape, value.data());
-  const rc_status status = rc_region_decide(r->handle, at, &spec, nullptr);
-  const bool possible = writable(r, at, status) && r->slots[at].role == RC_ROLE_DECISION;
-  if (status < 0) {
-    RC_CHECK(!possible || w_.loose, "decide: %s", last_error().c_str());
-    return;
-  }
-  RC_CHECK(possible && status == RC_OK, "decide gave %d", status);
-  store(r, at, ModelSlot::kBlock, bytes, seed);
-  r->decided.push_back(at);
-  if (ModelRegion::Nested* record = record_of(*r)) record->decided.push_back(at);
-}
-
-void Driver::rng() {
-  ModelRegion* r = pick();
-  if (!r) return;
-  rc_rng rng = rc_rng_init();
-  const uint64_t blocks = in_.below(9);
-  const rc_status status = rc_region_rng(r->handle, blocks, &rng);
-  RC_CHECK((status == RC_OK) == (r->state == ModelRegion::kOpen), "a draw gave %d", status);
-  if (status < 0) return;
-  r->draws.push_back({blocks, rng.offset});
-  if (ModelRegion::Nested* record = record_of(*r)) record->draws.push_back({blocks, rng.offset});
-}
-
 void Driver::end() {
   ModelRegion* r = pick();
   if (!r) return;
@@ -385,6 +127,7 @@ void Driver::replay() {
       continue;
     RC_CHECK(failed < n, "the record names a region of the list, not %llu: %s",
              static_cast<unsigned long long>(error.region_id), error.message);
+    if (w_.may_be_tried(*list[failed])) model_distrusted(list[failed]);
   }
   for (uint32_t i = 0; i < failed; ++i) {
     if (!list[i]) continue;
@@ -479,7 +222,8 @@ void Driver::step_begin() {
   rc_step_desc desc = rc_step_desc_init();
   w_.evaluation[i] = choice % 4 == 3;
   desc.phase = w_.evaluation[i] ? RC_PHASE_EVALUATION : RC_PHASE_FORWARD;
-  desc.flags = choice & 0x10 ? RC_STEP_LOG : 0;
+  w_.profiled[i] = choice & 0x20;
+  desc.flags = (choice & 0x10 ? RC_STEP_LOG : 0) | (w_.profiled[i] ? RC_STEP_PROFILE : 0);
   desc.cap_bytes = choice >= 0xf0 ? 4096 : 0;
   w_.loose = w_.loose || desc.cap_bytes;
   RC_CHECK(rc_step_begin(w_.context, &desc, &w_.steps[i]) == RC_OK, "%s", last_error().c_str());
@@ -542,11 +286,21 @@ void Driver::ask() {
       rc_predict(w_.context, w_.policies[in_.below(World::kPolicies)], &prediction);
   RC_CHECK(predicted >= 0 || predicted == RC_E_STATE || predicted == RC_E_UNSUPPORTED, "%s",
            last_error().c_str());
+  if (at == 0) {
+    rc_plan_budget budget = rc_plan_budget_init();
+    budget.bytes = 1 + kSizes[in_.below(16)];
+    rc_plan* plan = nullptr;
+    const rc_status planned = rc_plan_measured(w_.context, &budget, &plan);
+    RC_CHECK((planned >= 0) == (plan != nullptr), "a plan gave %d", planned);
+    RC_CHECK(planned >= 0 || planned == RC_E_STATE || planned == RC_E_BUDGET ||
+                 planned == RC_E_UNSUPPORTED,
+             "%s", last_error().c_str());
+    rc_plan_release(plan);
+  }
   const rc_status fetched = rc_region_prefetch(r->handle, nullptr);
   RC_CHECK((fetched >= 0) == (r->state != ModelRegion::kOpen), "prefetch gave %d", fetched);
 }
 
-}  // namespace
 }  // namespace rc::testing
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -2,6 +2,7 @@
 #include "src/testing/fuzz_world.h"
 
 #include <cstring>
+#include <random>
 
 namespace rc::testing {
 namespace {
@@ -24,6 +25,15 @@ const char* const kPolicyText[World::kPolicies] = {
         "rules":[{"kind":"mine","action":"recompute","first_microbatch":1,"n_microbatches":1},
                  {"kind":"layer","action":"recompute","group_layers":2},{"kind":"mlp","role":"saved","action":"keep"}]})",
 };
+
+// Made once: they are immutable and of no context, and reading their text would be most of a run.
+rc_policy* const* policy_tables() {
+  static rc_policy* tables[World::kPolicies] = {};
+  for (uint32_t i = 1; i < World::kPolicies && !tables[i]; ++i)
+    RC_CHECK(rc_policy_create_json(kPolicyText[i], std::strlen(kPolicyText[i]), &tables[i]) >= 0,
+             "policy %u: %s", i, last_error().c_str());
+  return tables;
+}
 
 rc_status allocate(void* user_data, const rc_alloc_request* request, void** out) {
   World* world = static_cast<World*>(user_data);
@@ -58,6 +68,17 @@ void drop_token(void* user_data, void* token) {
 
 }  // namespace
 
+const unsigned char* pattern(uint64_t seed) {
+  constexpr uint64_t kWindows = 4093;
+  static const std::vector<unsigned char> table = [] {
+    std::vector<unsigned char> bytes(kWindows + World::kMaxBytes);
+    std::minstd_rand random(1);
+    for (unsigned char& b : bytes) b = static_cast<unsigned char>(random() >> 8);
+    return bytes;
+  }();
+  return table.data() + seed % kWindows;
+}
+
 const char* const World::kKinds[kModules] = {"layer",     "layer", "core_attn",
                                              "layernorm", "mlp",   "mine"};
 
@@ -75,9 +96,7 @@ World::World(Input* input) {
   with_states = flags & 16;
   if (flags & 32) desc.park_bytes_min = 4096;
   RC_CHECK(rc_context_create(&desc, &context) == RC_OK, "%s", last_error().c_str());
-  for (uint32_t i = 1; i < kPolicies; ++i)
-    RC_CHECK(rc_policy_create_json(kPolicyText[i], std::strlen(kPolicyText[i]), &policies[i]) >= 0,
-             "policy %u: %s", i, last_error().c_str());
+  policies = policy_tables();
   register_modules();
   configure(input->below(kPolicies));
 }
@@ -269,7 +288,6 @@ void World::finish() {
   for (rc_module* module : modules) rc_module_release(module);
   RC_CHECK(modules_gone == kModules, "%lld modules were destroyed",
            static_cast<long long>(modules_gone));
-  for (rc_policy* table : policies) rc_policy_release(table);
   rc_context_release(context);
   RC_CHECK(blocks == 0, "%lld blocks of the host are left", static_cast<long long>(blocks));
 }

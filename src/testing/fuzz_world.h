@@ -2,6 +2,7 @@
 // what they must balance.
 #pragma once
 
+#include <cstring>
 #include <deque>
 #include <string>
 #include <vector>
@@ -56,18 +57,21 @@ struct World {
   void check(const ModelRegion& r);
   void check_bytes();
   void check_null_region();  // every call accepts it
+  // In a profiled step the replay of a region may be tried where nothing is missing.
+  bool may_be_tried(const ModelRegion& r) const { return r.step >= 0 && profiled[r.step]; }
   void compare(const ModelRegion& r, const ModelSlot& s, const rc_tensor_spec& view);
 
+  static constexpr uint64_t kMaxBytes = 300000;  // of a slot
   static constexpr int kModules = 6, kSlots = 5, kSteps = 2;
   static constexpr uint32_t kPolicies = 8;
   static const char* const kKinds[kModules];
 
   rc_context* context = nullptr;
-  rc_policy* policies[kPolicies] = {};
+  rc_policy* const* policies = nullptr;
   uint32_t policy = 0;
   rc_module* modules[kModules] = {};
   rc_step* steps[kSteps] = {};
-  bool evaluation[kSteps] = {};
+  bool evaluation[kSteps] = {}, profiled[kSteps] = {};
   std::deque<ModelRegion> regions;
   std::vector<rc_tensor*> exports;
   Behaviour behaviour = Behaviour::kGood;
@@ -101,14 +105,16 @@ inline rc_tensor_spec bytes_spec(const int64_t* shape, void* data) {
   return spec;
 }
 
+// The content that a seed stands for: a window of one random table, so that filling and comparing
+// are one call each.
+const unsigned char* pattern(uint64_t seed);
+
 inline void fill_pattern(void* data, uint64_t bytes, uint64_t seed) {
-  for (uint64_t i = 0; i < bytes; ++i) static_cast<unsigned char*>(data)[i] = pattern(seed, i);
+  if (bytes > 0) std::memcpy(data, pattern(seed), bytes);
 }
 
 inline bool has_pattern(const void* data, uint64_t bytes, uint64_t seed) {
-  for (uint64_t i = 0; i < bytes; ++i)
-    if (static_cast<const unsigned char*>(data)[i] != pattern(seed, i)) return false;
-  return true;
+  return bytes == 0 || std::memcmp(data, pattern(seed), bytes) == 0;
 }
 
 inline std::string last_error() {

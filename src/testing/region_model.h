@@ -146,6 +146,12 @@ inline void model_reproduced(ModelRegion* r) {
   for (ModelSlot& s : r->slots) s.uncertain = s.uncertain || s.gone;
 }
 
+// A replay that was only tried, and failed, may have spoilt what was there.
+inline void model_distrusted(ModelRegion* r) {
+  for (ModelSlot& s : r->slots)
+    if (s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT) s.uncertain = true;
+}
+
 inline void model_cancel(ModelRegion* r) {
   r->state = ModelRegion::kCancelled;
 }
@@ -185,10 +191,6 @@ inline ModelRegion::Nested* record_of(const ModelRegion& r) {
     for (ModelRegion::Nested& n : recorder->nested)
       if (n.child == &r) return &n;
   return nullptr;
-}
-
-inline unsigned char pattern(uint64_t seed, uint64_t i) {
-  return static_cast<unsigned char>(seed * 167 + i * 31 + (i >> 8));
 }
 
 }  // namespace rc::testing
