@@ -19,6 +19,7 @@ namespace rc {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr int kMostRowsGiven = 4;
 
 // Whether the offloaded bytes keep within link and host.
 bool link_fits(const PlanStage& stage, const StagePlan& plan) {
@@ -88,12 +89,14 @@ bool StageSolver::adopt(const CountProblem& problem, CountResult result, StagePl
   lower_bound_ = std::max(lower_bound_, result.lower_bound);
   CutResult cut;
   int64_t cut_bound = result.cost;
-  if (!free_ && best_cut(stage_, problem, result.cost, limits_, cut, &cut_bound) &&
-      place_counts(stage_, problem, cut.counts, &cut.member, plan)) {
-    lower_bound_ = std::min(lower_bound_, cut_bound);
-    return true;
-  }
+  const bool found = !free_ && best_cut(stage_, problem, result.cost, limits_, cut, &cut_bound);
   lower_bound_ = std::min(lower_bound_, cut_bound);
+  // Where memory and link are full to less than a row of the other cut, a row or two fewer kept
+  // leave it room.
+  for (int row = 0; found && row < kMostRowsGiven && cut.member.kept_rows > 0; ++row) {
+    if (place_counts(stage_, problem, cut.counts, &cut.member, plan)) return true;
+    --cut.member.kept_rows;
+  }
   return place_counts(stage_, problem, result, nullptr, plan);
 }
 

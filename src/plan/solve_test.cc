@@ -187,6 +187,21 @@ TEST(Solve, CuttingIsNeverWorseThanWholeTensors) {
   }
 }
 
+// A second cut may leave less room than the first one's rows are wide: what that costs is a row.
+TEST(Solve, TwoCutsComeWithinARowOfTheirBound) {
+  InstanceOptions both;
+  both.cut_recompute = true;
+  for (const double budget : {0.08, 0.12, 0.5}) {
+    for (const double link : {0.02, 0.1, 0.4}) {
+      const PlanStage stage = llama_stage(8, budget, link, both);
+      const StagePlan plan = solved(stage);
+      const double bound = double(plan.certificate.lower_bound);
+      EXPECT_LE(double(plan.certificate.objective), bound * (1 + 1e-5)) << budget << " " << link;
+      EXPECT_TRUE(check_plan(stage, plan).fits);
+    }
+  }
+}
+
 // Recomputation goes to the first layers, since the last layer's backward meets all that is kept.
 TEST(Solve, RecomputesEarlyLayersAndKeepsLateOnes) {
   InstanceOptions options;
