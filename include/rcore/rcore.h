@@ -720,8 +720,12 @@ RC_VOID_FN rc_policy_release(rc_policy* policy) RC_NOEXCEPT;
  * 2 (p - s - 1) + (v - 1) p + 1 chunks, which for s = 0 is Korthikanti's 1 + (p - 1) / (p v). */
 
 /* Plans every rank. The plan is optimal for its cost model unless the certificate in its report
- * says otherwise (time_limit_seconds). Errors: RC_E_BUDGET where a rank's budget is too small; the
- * message has the least that would do. */
+ * says otherwise (time_limit_seconds); then the report has the proven lower bound. Before it is
+ * handed out a checker that shares no code with the solver adds every figure up again, and a
+ * simulator runs it pass by pass to the same peak, cost and copies. Below what single layers need,
+ * the plan has units of several layers that are run again from the input of the first ("units" in
+ * the request forbids them). Errors: RC_E_BUDGET where a rank's budget is too small; the message
+ * has the least that would do; RC_E_INTERNAL where checker or simulator differ. */
 RC_FN rc_plan_create(const char* request, uint64_t length, rc_plan** out) RC_NOEXCEPT;
 /* The plan as a policy of all ranks (set pp_rank in its JSON form where a rule needs it); adds a
  * count, which the caller gives back with rc_policy_release. */

@@ -25,6 +25,7 @@ PlanPipeline make_pipeline(const PlanRequest& r) {
   p.host_bytes = r.host_bytes;
   p.min_offload_bytes = int64_t(r.min_offload_bytes);
   p.tail_margin = int32_t(r.tail_margin);
+  p.allow_units = any.allow_units;
   for (uint32_t rank = 0; rank < r.layout.pp; ++rank) {
     const PlanStage stage = make_stage(r, rank);
     int64_t own = 0;  // what the rank's layers weigh, which moves with them

@@ -17,8 +17,8 @@ constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 class BoundarySearch {
  public:
-  BoundarySearch(const PlanPipeline& pipeline, const PlanOptions& options)
-      : pipeline_(pipeline), options_(options), layers_(pipeline.layers.size()) {
+  BoundarySearch(const PlanPipeline& pipeline, const PlanOptions& options, bool units)
+      : pipeline_(pipeline), options_(options), units_(units), layers_(pipeline.layers.size()) {
     options_.find_minimum = false;
     compute_.push_back(0);
     for (const int32_t k : pipeline.layers) {
@@ -71,7 +71,8 @@ class BoundarySearch {
       return ok_status();
     }
     StagePlan plan;
-    const PlanStage stage = pipeline_stage(pipeline_, int32_t(s), int32_t(j), int32_t(i));
+    PlanStage stage = pipeline_stage(pipeline_, int32_t(s), int32_t(j), int32_t(i));
+    stage.allow_units = units_;
     *cost = kNever;
     if (stage.budget >= stage.fixed_bytes) {
       RC_TRY(solve_stage(stage, options_, &plan));
@@ -114,8 +115,9 @@ class BoundarySearch {
     for (size_t s = size_t(pipeline_.stages); s-- > 0;) {
       const size_t first = from[s + 1][end];
       plan->first_layer[s] = int32_t(first);
-      RC_TRY(solve_stage(pipeline_stage(pipeline_, int32_t(s), int32_t(first), int32_t(end)),
-                         options_, &plan->stages[s]));
+      PlanStage stage = pipeline_stage(pipeline_, int32_t(s), int32_t(first), int32_t(end));
+      stage.allow_units = units_;
+      RC_TRY(solve_stage(stage, options_, &plan->stages[s]));
       end = first;
     }
     return ok_status();
@@ -123,6 +125,7 @@ class BoundarySearch {
 
   const PlanPipeline& pipeline_;
   PlanOptions options_;
+  const bool units_;
   const size_t layers_;
   std::vector<int64_t> compute_;
   std::map<std::vector<int32_t>, int64_t> known_;
@@ -181,7 +184,10 @@ Status solve_pipeline(const PlanPipeline& pipeline, const PlanOptions& options,
           format("%d of %zu classes", pipeline.layers[l], pipeline.classes.size()));
     }
   }
-  return BoundarySearch(pipeline, options).run(plan);
+  RC_TRY(BoundarySearch(pipeline, options, false).run(plan));
+  if (plan->verdict != PlanVerdict::kInfeasible || !pipeline.allow_units) return ok_status();
+  *plan = {};
+  return BoundarySearch(pipeline, options, true).run(plan);
 }
 
 }  // namespace rc

@@ -3,7 +3,8 @@
 // The slowest stage's forward + backward + recomputation paces 1F1B, so that is what is minimized:
 //   best(s, i) = min over j of max(best(s - 1, j), cost_s(j .. i))
 // over exact stage plans (the outer dynamic program of AdaPipe, ASPLOS 2024). Segments that cannot
-// beat the best split known, by their compute alone, are never planned; equal ones once.
+// beat the best split known, by their compute alone, are never planned; equal ones once. Units of
+// layers are planned where no boundaries have a plan layer by layer.
 #pragma once
 
 #include "src/plan/problem.h"

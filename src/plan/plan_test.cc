@@ -138,10 +138,12 @@ TEST(Plan, NeverRecomputesFusedAttentionBeforeNormsAndActivations) {
 
 TEST(Plan, CostsNoMoreWithALargerBudget) {
   double before = 1e9;
-  for (int percent = 30; percent <= 100; percent += 2) {
+  for (int percent = 30; percent <= 100; percent += 5) {
     const auto plan =
-        planned(request("llama3-8b", json::object(), {{"budget_fraction", percent / 100.0}}));
-    EXPECT_LE(plan->ranks[0].replay_seconds(), before) << percent;
+        planned(request("llama3-8b", json::object(),
+                        {{"budget_fraction", percent / 100.0}, {"time_limit_seconds", 1}}));
+    // What is not proven in that time lies this close to its bound.
+    EXPECT_LE(plan->ranks[0].replay_seconds(), before * 1.001) << percent;
     before = plan->ranks[0].replay_seconds();
   }
   EXPECT_EQ(before, 0);
@@ -190,6 +192,32 @@ TEST(Plan, MovedBoundariesMakeTheSlowestRankNoSlower) {
     EXPECT_LE(r.plan.certificate.peak, 9'000'000'000);
   }
   EXPECT_EQ(layers, 32u);
+}
+
+// Below what single layers need on any ranks, units of layers take over.
+TEST(Plan, MovedBoundariesGoBelowSingleLayersToo) {
+  const json layout = {{"pipeline_model_parallel_size", 2}};
+  json ask = request("", layout, {{"budget_bytes", 1000}, {"options", {"recompute"}}});
+  ask["model"] = {{"base", "llama3-70b"}, {"num_layers", 48}, {"vocab_size", 0}};
+  std::shared_ptr<const Plan> plan;
+  const Status refused = make_plan(read(ask), &plan);
+  ASSERT_EQ(refused.code(), RC_E_BUDGET);
+  int64_t budget = std::stoll(refused.message().substr(refused.message().rfind(' ')));
+  ask["move_boundaries"] = true;
+  ask["units"] = false;
+  do {
+    budget = budget * 97 / 100;
+    ask["budget_bytes"] = budget;
+  } while (make_plan(read(ask), &plan).code() != RC_E_BUDGET);
+  ask["units"] = true;
+  const auto moved = planned(ask);
+  ASSERT_NE(moved, nullptr);
+  size_t units = 0;
+  for (const RankPlan& r : moved->ranks) {
+    units += r.plan.units.size();
+    EXPECT_LE(r.plan.certificate.peak, r.stage.budget);
+  }
+  EXPECT_GT(units, 0u);
 }
 
 TEST(Plan, TooSmallABudgetIsAnsweredWithTheLeastThatWouldDo) {

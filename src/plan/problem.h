@@ -185,6 +185,7 @@ struct PlanPipeline {
   int64_t host_bytes = -1;  // per stage
   int64_t min_offload_bytes = 0;
   int32_t tail_margin = 1;
+  bool allow_units = false;  // where no boundaries have a plan layer by layer
 };
 
 struct PipelinePlan {
