@@ -306,6 +306,49 @@ TEST(Packer, KeepsATimeLimitOfNothingAndStillPacks) {
   EXPECT_EQ(packing.statistics.nodes, 0u);
 }
 
+// Wherever the search is stopped, what it has is legal and what it says is true.
+TEST(Packer, StopsInMidSearchWithALegalPackingAndABoundThatHolds) {
+  int open = 0, raised = 0;
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    std::mt19937_64 random(100 + seed);
+    const PackingProblem problem = random_problem(random, {13, 40, 12, 2, {1}});
+    PackOptions options;
+    options.time_limit = 1e9;
+    options.node_limit = 50'000'000;
+    options.improvement_rounds = 0;
+    const Packing best = pack(problem, options);
+    ASSERT_TRUE(best.proven_optimal) << seed;
+    for (uint64_t nodes = 1; nodes < 20'000; nodes *= 7) {
+      options.node_limit = nodes;
+      const Packing stopped = pack(problem, options);
+      expect_legal(problem, stopped);
+      EXPECT_LE(stopped.statistics.nodes, nodes);
+      EXPECT_GE(stopped.height, best.height) << seed << " " << nodes;
+      EXPECT_LE(stopped.proven_bound, best.height) << seed << " " << nodes;
+      open += !stopped.proven_optimal && stopped.statistics.nodes > 0;
+      raised += !stopped.proven_optimal && stopped.proven_bound > aligned_lower_bound(problem);
+    }
+  }
+  EXPECT_GT(open, 5);    // stopped before the end
+  EXPECT_GT(raised, 0);  // with a bound that the search had raised by then
+}
+
+TEST(Packer, StopsInMidSearchAtItsTimeLimit) {
+  std::mt19937_64 random(15);
+  const PackingProblem problem = random_problem(random, {60, 1000, 80, 2, {1}});
+  PackOptions options;
+  options.time_limit = 0.2;
+  options.node_limit = ~uint64_t{0};
+  options.improvement_rounds = 1;
+  const Packing packing = pack(problem, options);
+  expect_legal(problem, packing);
+  EXPECT_GT(packing.statistics.nodes, 0u);
+  if (!packing.proven_optimal) {
+    EXPECT_GE(packing.statistics.seconds, 0.2);
+    EXPECT_LT(packing.statistics.seconds, 2);
+  }
+}
+
 TEST(PackerFit, EveryOrderAndEachRuleIsTheBestForSomeProblem) {
   std::mt19937_64 random(17);
   constexpr size_t kOrders = std::size(kFitOrders);
