@@ -130,7 +130,14 @@ def test_a_plan_that_is_not_proven_says_how_far_it_can_be_from_the_best(cli, mon
     make_plan = command.make_plan
     monkeypatch.setattr(command, "make_plan", unproven)
     run = cli("plan", "llama3-8b", "--pp", "4", "--budget", "50%", "--seq", "4096", "--options", "recompute")
-    assert "Proven optimal on 3 of 4 ranks; on rank 1 within 1 % of the time of an optimal step." in run.out
+    assert "Proven optimal on 3 of 4 ranks; on rank 1 within 1 % of the time of an optimal step, proven." in run.out
+
+
+def test_a_time_limit_leaves_a_plan_and_its_distance_from_the_best(cli):
+    run = cli("plan", "llama3-70b", "--tp", "8", "--seq", "4096", "--budget", "70%", "--time-limit", "0.3")
+    assert run.code == 0, run.err
+    assert re.search(r"^(Within [\d.e-]+ % of the time of an optimal step, proven|Proven optimal on every rank)\.", run.out, re.M)
+    assert cli("plan", "llama3-8b", "--budget", "6GB", "--time-limit", "-1").code == 2
 
 
 def test_check_without_a_file_prints_the_failure_table(cli):

@@ -28,6 +28,8 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--token-split", action="store_true",
                    help="tensors may be cut along their tokens; a policy cannot say that, so the cuts are listed")
     p.add_argument("--move-boundaries", action="store_true", help="layers may change pipeline ranks (one chunk a rank)")
+    p.add_argument("--time-limit", type=float, metavar="SECONDS",
+                   help="of each rank's search, then the best plan and how far it can be from the optimum (default 10)")
     p.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the policy (standard output without FILE)")
     p.add_argument("--report", metavar="FILE", help="write the whole report as JSON")
     p.add_argument("--chart", metavar="FILE", help="draw the recompute-offload-keep curve as SVG")
@@ -118,9 +120,11 @@ def _proof(report: dict[str, Any]) -> str:
     unproven = [r for r in report["ranks"] if not r["certificate"]["optimal"]]
     gap = max((r["certificate"]["objective_ps"] - r["certificate"]["lower_bound_ps"]) * 1e-12
               / (r["forward_seconds"] + r["backward_seconds"] + r["replay_seconds"]) for r in unproven)
+    within = f"within {100 * gap:.2g} % of the time of an optimal step, proven"
+    if len(unproven) == len(certificates):
+        return f"{within.capitalize()}."
     ranks = ", ".join(str(r["rank"]) for r in unproven)
-    return (f"Proven optimal on {len(certificates) - len(unproven)} of {len(certificates)} ranks; on rank {ranks} "
-            f"within {100 * gap:.2g} % of the time of an optimal step.")
+    return f"Proven optimal on {len(certificates) - len(unproven)} of {len(certificates)} ranks; on rank {ranks} {within}."
 
 
 def _cuts(report: dict[str, Any]) -> str:
@@ -144,6 +148,8 @@ def run(options: argparse.Namespace) -> int:
     request |= {"options": allowed, "token_split": options.token_split, "compare": True}
     if options.move_boundaries:
         request["move_boundaries"] = True
+    if options.time_limit is not None:
+        request["time_limit_seconds"] = options.time_limit
     report = make_plan(request | _budget(options, request))
     policy = json.dumps(report["policy"], indent=2)
     if options.json == "-":
