@@ -64,7 +64,7 @@ All all_paths(const RowPath& rows, int64_t budget) {
 TEST(RowPath, IsTheCheapestOfAllPathsWhereTheyAreFew) {
   std::mt19937 random(5);
   int feasible = 0;
-  for (int round = 0; round < 1000; ++round) {
+  for (int round = 0; round < 400; ++round) {
     const RowPath rows = random_rows(&random);
     const int64_t budget = std::uniform_int_distribution<int>(500, 1000)(random);
     const All all = all_paths(rows, budget);
@@ -79,7 +79,7 @@ TEST(RowPath, IsTheCheapestOfAllPathsWhereTheyAreFew) {
     ASSERT_EQ(answer.plan.cost, all.cheapest) << round;
     ASSERT_LE(row_path_bound(rows, budget, answer.prices), all.cheapest);
   }
-  EXPECT_GT(feasible, 300);
+  EXPECT_GT(feasible, 120);
 }
 
 // 80 layers in five chunks, 24 ways each, 12 to 4 microbatches held.
