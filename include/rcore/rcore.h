@@ -1254,7 +1254,8 @@ RC_DEFINE_INIT(rc_prediction, RC_TYPE_PREDICTION)
 
 /* What the last step logged with RC_STEP_LOG (under any policy) would hold under `policy`: the log
  * is run through the region machine without memory, replays included. Errors: RC_E_STATE without a
- * log; RC_E_UNSUPPORTED. */
+ * log; RC_E_UNSUPPORTED; RC_E_MISMATCH where the replays of `policy` would fail in the host too, as
+ * that of a region in which a nested one decides something only after it. */
 RC_FN rc_predict(rc_context* context, rc_policy* policy, rc_prediction* out) RC_NOEXCEPT;
 
 #if defined(__cplusplus)

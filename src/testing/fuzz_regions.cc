@@ -284,8 +284,9 @@ void Driver::ask() {
   rc_prediction prediction = rc_prediction_init();
   const rc_status predicted =
       rc_predict(w_.context, w_.policies[in_.below(World::kPolicies)], &prediction);
-  RC_CHECK(predicted >= 0 || predicted == RC_E_STATE || predicted == RC_E_UNSUPPORTED, "%s",
-           last_error().c_str());
+  RC_CHECK(predicted >= 0 || predicted == RC_E_STATE || predicted == RC_E_UNSUPPORTED ||
+               predicted == RC_E_MISMATCH,
+           "%s", last_error().c_str());
   if (at == 0) {
     rc_plan_budget budget = rc_plan_budget_init();
     budget.bytes = 1 + kSizes[in_.below(16)];
