@@ -25,7 +25,7 @@ class BlasOneThread {
   BlasOneThread& operator=(const BlasOneThread&) = delete;
 
  private:
-  int before_ = 0;
+  [[maybe_unused]] int before_ = 0;  // where there is a BLAS
 };
 
 }  // namespace rc::cpu
