@@ -52,8 +52,9 @@ void hold(Context* context, SlotState& s) {
   s.dropped = false;
 }
 
-// Content of another region that a slot of the replayed one refers to.
+// Content of another region that a slot of the replayed one refers to and does not hold itself.
 void hold_origin(const SlotState& s) {
+  if (s.holds) return;
   Region* owner = nullptr;
   uint32_t slot = 0;
   for (const SlotState* at = &s; at->source; at = &owner->slots[slot]) {
