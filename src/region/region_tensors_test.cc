@@ -366,6 +366,28 @@ TEST_F(RegionTensors, AnOutputThatOnlyAnExportKeptStaysForItsReaderAfterAReplay)
   }
 }
 
+TEST_F(RegionTensors, AReplayOfAReaderDoesNotProlongWhatTheReaderHolds) {
+  host.full(RC_METHOD_UNIFORM, 1, 2);
+  const auto produce = [](const rc_replay_args* args) {
+    for (uint32_t i = 0; i < args->n_missing; ++i)
+      fill(alloc(args->region, args->missing[i], kBytes), kBytes, 6);
+    return RC_OK;
+  };
+  rc_region* r = host.begin(host.module("layer", 0, {saved("h"), out("y")}, produce));
+  fill(alloc(r, 1, kBytes), kBytes, 9);
+  rc_region* reader = host.begin(host.module("layer", 1, {in("x"), saved("h")}, produce));
+  EXPECT_EQ(save_link(reader, 0, r, 1), RC_OK);
+  fill(alloc(reader, 1, kBytes), kBytes, 6);
+  EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_GE(rc_region_discard(r, nullptr), 0);
+  EXPECT_EQ(rc_region_end(reader, nullptr), RC_OK);
+  EXPECT_EQ(host.live(), kBytes);  // y, which the reader holds
+  EXPECT_EQ(replay(reader), RC_OK);
+  rc_region_release(reader, nullptr);
+  EXPECT_EQ(host.live(), 0u);
+  rc_region_release(r, nullptr);
+}
+
 TEST_F(RegionTensors, AnExportedTensorCanBeSavedAgain) {
   rc_region* r = host.begin(*keep);
   fill(alloc(r, 3, kBytes), kBytes, 9);
