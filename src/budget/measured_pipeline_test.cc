@@ -2,6 +2,7 @@
 // flight in 1F1B order, and virtual chunks interleaved.
 #include <nlohmann/json.hpp>
 
+#include "src/budget/testing_report.h"
 #include "src/plan/schedule.h"
 #include "src/region/testing_model.h"
 
@@ -68,15 +69,6 @@ struct Stage {
   Model model;
   std::vector<PipelinePass> passes;
 };
-
-Json report(const rc_plan* plan) {
-  uint64_t needed = 0;
-  EXPECT_EQ(rc_plan_report(plan, nullptr, 0, &needed), RC_OK);
-  std::string text(needed, '\0');
-  EXPECT_EQ(rc_plan_report(plan, text.data(), needed, &needed), RC_OK);
-  text.pop_back();
-  return Json::parse(text);
-}
 
 class MeasuredPipeline : public ::testing::TestWithParam<Layout> {};
 

@@ -2,6 +2,7 @@
 // the byte, and cost no more than any setting that a user would write by hand.
 #include <nlohmann/json.hpp>
 
+#include "src/budget/testing_report.h"
 #include "src/region/testing_model.h"
 
 namespace rc::testing {
@@ -30,14 +31,6 @@ struct Job {
     const rc_plan_budget b = bytes(budget);
     EXPECT_EQ(rc_plan_measured(host.context, &b, &out), RC_OK) << last_message();
     return out;
-  }
-  static Json report(const rc_plan* plan) {
-    uint64_t needed = 0;
-    EXPECT_EQ(rc_plan_report(plan, nullptr, 0, &needed), RC_OK);
-    std::string text(needed, '\0');
-    EXPECT_EQ(rc_plan_report(plan, text.data(), needed, &needed), RC_OK);
-    text.pop_back();
-    return Json::parse(text);
   }
   void adopt(const rc_plan* plan) {
     rc_policy* policy = nullptr;
@@ -71,7 +64,7 @@ TEST_P(MeasuredPlan, HoldsToTheByteWhatItPredictsAtTenBudgets) {
   for (uint64_t i = 0; i < 10; ++i) {
     const uint64_t budget = least + (all - least) * i / 9;
     SCOPED_TRACE(budget);
-    const Json json = Job::report(plans[i]);
+    const Json json = report(plans[i]);
     EXPECT_EQ(json["budget_bytes"], budget);
     EXPECT_LE(json["predicted_peak_bytes"], budget);
     if (json.contains("certificate")) {
@@ -109,7 +102,7 @@ TEST_P(MeasuredPlan, NamesTheLeastThatWouldDoAndDoesWithThat) {
   }
   rc_plan* plan = job.plan(least);
   job.adopt(plan);
-  EXPECT_EQ(job.step().peak_bytes, Job::report(plan)["predicted_peak_bytes"]);
+  EXPECT_EQ(job.step().peak_bytes, report(plan)["predicted_peak_bytes"]);
   rc_plan_release(plan);
 }
 INSTANTIATE_TEST_SUITE_P(Microbatches, MeasuredPlan, ::testing::Values(1u, 2u, 4u));
@@ -121,7 +114,7 @@ TEST(MeasuredPlanOf, AStepThatRecomputedMuchPlansWhatKeepsMore) {
   job.step(RC_STEP_PROFILE);
   const Json ends = job.ends();
   rc_plan* plan = job.plan(ends["keep_all_peak_bytes"].get<uint64_t>() * 3 / 4);
-  const Json json = Job::report(plan);
+  const Json json = report(plan);
   job.adopt(plan);
   rc_plan_release(plan);
   const rc_step_report now = job.step();
@@ -138,7 +131,7 @@ TEST(MeasuredPlanOf, AFractionIsOfWhatKeepingEverythingTakes) {
   budget.fraction = 0.5;
   rc_plan* plan = nullptr;
   ASSERT_EQ(rc_plan_measured(job.host.context, &budget, &plan), RC_OK) << last_message();
-  EXPECT_EQ(Job::report(plan)["budget_bytes"], all / 2);
+  EXPECT_EQ(report(plan)["budget_bytes"], all / 2);
   rc_plan_release(plan);
 }
 
@@ -158,7 +151,7 @@ TEST(MeasuredPlanOf, AnEmptyStepKeepsEverything) {
   Job job;
   job.host.end_step(job.host.step(RC_PHASE_FORWARD, RC_STEP_PROFILE));
   rc_plan* plan = job.plan(1);
-  EXPECT_EQ(Job::report(plan)["predicted_peak_bytes"], 0);
+  EXPECT_EQ(report(plan)["predicted_peak_bytes"], 0);
   rc_plan_release(plan);
 }
 
@@ -195,7 +188,7 @@ TEST(MeasuredPlanOf, ATimeLimitLeavesAPlanThatFits) {
   rc_plan* plan = nullptr;
   const rc_status status = rc_plan_measured(job.host.context, &budget, &plan);
   ASSERT_EQ(status, RC_OK) << last_message();
-  EXPECT_LE(Job::report(plan)["predicted_peak_bytes"], budget.bytes);
+  EXPECT_LE(report(plan)["predicted_peak_bytes"], budget.bytes);
   rc_plan_release(plan);
 }
 
