@@ -320,3 +320,21 @@ def test_values_stored_by_side_effect_keep_their_graph():
     out = ours(f, x)
     (out.sum() + kept[0]).backward()
     assert torch.equal(x.grad, x.cos() + -x.sin())
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_put_in_the_place_of_torchs_own(monkeypatch, use_reentrant):
+    original = torch.utils.checkpoint.checkpoint
+    model, x = Mlp(), x4()
+    want = grads_of(plain, model, [x], list(model.parameters()))
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", rt.checkpoint)
+
+    def run(function, *args):
+        return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=use_reentrant)
+
+    assert_same(want, grads_of(run, model, [x], list(model.parameters())))
+    parts = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
+    assert_same(grads_of(plain, parts, [x], list(parts.parameters())),
+                grads_of(lambda f, v: rt.checkpoint_sequential(f, 2, v, use_reentrant=use_reentrant),
+                         parts, [x], list(parts.parameters())))
+    assert torch.utils.checkpoint.checkpoint is rt.checkpoint is not original

@@ -261,3 +261,20 @@ def test_a_failing_replay_reports_its_own_error_and_can_be_tried_again():
     x.grad = None
     out.sum().backward()
     assert torch.equal(x.grad, x.cos() * x.sin().exp())
+
+
+@pytest.mark.parametrize("call", [ours, theirs])
+def test_a_mode_of_a_context_fn_sees_what_it_sees_of_torchs_own(call):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Log(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    seen = []
+    x = torch.ones(2, requires_grad=True)
+    out = call(lambda v: v.exp(), x, context_fn=lambda: (Log(), Log()))
+    assert seen == ["exp.default"]
+    out.sum().backward()
+    assert seen == ["exp.default", "exp.default", "detach.default"]

@@ -119,3 +119,18 @@ def test_a_plan_that_a_budget_made_is_what_compiles_and_without_one_a_warning_sa
         asked = [p for p, m in applied.modules if m.recomputes and (p.kind == "layer" or not m.discards)]
         layers = [m.recomputes for p, m in applied.modules if p.kind == "layer"]
     assert planned == len(asked) > 0 and not all(layers)
+
+
+def test_put_in_the_place_of_torchs_own_it_is_still_a_region_of_the_graph(monkeypatch):
+    from torch._dynamo.testing import EagerAndRecordGraphs
+
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", rt.checkpoint)
+    linear, x = nn.Linear(8, 8), torch.randn(4, 8, requires_grad=True)
+
+    def run(v):
+        return torch.utils.checkpoint.checkpoint(lambda u: linear(u).sin().exp(), v, use_reentrant=False)
+
+    backend = EagerAndRecordGraphs()
+    torch.compile(run, backend=backend, fullgraph=True)(x).sum().backward()
+    assert len(backend.graphs) == 1
+    assert any("checkpoint" in str(n.target) for n in backend.graphs[0].graph.nodes)

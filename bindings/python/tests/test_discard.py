@@ -1,8 +1,10 @@
 # tests/test_discard.py: outputs that are freed once read, and made again where they were.
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import weakref
 
@@ -220,7 +222,6 @@ READS = {
     "out": "torch.add(torch.ones(4, 8), 1, out=y)",
     "an address": "y.data_ptr()",
     "dlpack": "torch.from_dlpack(y)",
-    "what the graph saved": "z.grad_fn._saved_mat1.sum()",
     "pickle": "__import__('pickle').dumps(y)",
     "iteration": "list(y)",
     "a comparison": "bool(y[0, 0] > 0)",
@@ -264,6 +265,83 @@ def test_no_read_of_an_empty_output_gets_through():
     assert run_program("", f"for _ in [0]:\n        {reads}".replace("\n        ", "\n            ")) == "freed 128\ndone\n"
 
 
+BYPASSES = {
+    "an operator": "y + 1",
+    "a sum": "y.sum()",
+    "a copy": "torch.empty(4, 8).copy_(y)",
+    "as a reader's input": "linear(y)",
+    "a list": "torch.cat([y, y])",
+    "a view": "y.view(32)",
+    "a detached alias": "y.detach()",
+    "data": "y.data",
+    "a new storage": "y.set_(torch.empty(4, 8))",
+    "an address": "y.data_ptr()",
+    "numpy": "y.numpy()",
+    "a list of numbers": "y.tolist()",
+    "dlpack": "torch.from_dlpack(y)",
+    "the C form of dlpack": "torch._C._to_dlpack(y)",
+    "print": "repr(y)",
+    "its storage": "y.untyped_storage()",
+    "in place": "y.mul_(2)",
+}
+
+
+def test_reads_past_the_function_protocol_are_errors_too():
+    read = f"""
+        for name, code in {BYPASSES!r}.items():
+            try:
+                with torch._C.DisableTorchFunctionSubclass():
+                    eval(code)
+            except (RuntimeError, NotImplementedError, TypeError, BufferError):
+                continue
+            raise SystemExit(name)"""
+    assert run_program("", read) == "freed 128\ndone\n"
+
+
+EXTENSION = """
+    #include <torch/csrc/autograd/python_variable.h>
+    #include <ATen/core/Tensor.h>
+    #include <ATen/ops/add.h>
+
+    template <class Read>
+    static int refused(PyObject* object, Read read) {
+      try {
+        volatile float value = read(THPVariable_Unpack(object));
+        return value != value;
+      } catch (const std::exception&) {
+        PyErr_Clear();
+        return 1;
+      }
+    }
+    extern "C" int refused_reads(PyObject* y) {  // as kernels read: an address, without the dispatcher
+      return refused(y, [](const at::Tensor& t) { return *t.data_ptr<float>(); }) +
+             refused(y, [](const at::Tensor& t) { return *t.const_data_ptr<float>(); }) +
+             refused(y, [](const at::Tensor& t) { return *static_cast<const float*>(t.const_data_ptr()); }) +
+             refused(y, [](const at::Tensor& t) { return *static_cast<float*>(t.mutable_data_ptr()); }) +
+             refused(y, [](const at::Tensor& t) { return *static_cast<const float*>(t.storage().data()); }) +
+             refused(y, [](const at::Tensor& t) { return *at::add(t, 1).const_data_ptr<float>(); });
+    }
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="an extension of C++ needs a compiler")
+def test_reads_by_an_extension_of_cpp_are_errors_too(tmp_path):
+    from torch.utils import cpp_extension
+
+    (tmp_path / "read.cc").write_text(textwrap.dedent(EXTENSION))
+    includes = [*cpp_extension.include_paths(), sysconfig.get_paths()["include"]]
+    folder = cpp_extension.library_paths()[0]
+    subprocess.run(["g++", "-std=c++20", "-O0", "-w", "-shared", "-fPIC", "read.cc", "-o", "read.so",
+                    *(f"-I{i}" for i in includes), f"-L{folder}", f"-Wl,-rpath,{folder}",
+                    "-ltorch_python", "-ltorch_cpu", "-lc10"], cwd=tmp_path, check=True)
+    program = textwrap.dedent(f"""
+        read = __import__("ctypes").PyDLL({str(tmp_path / "read.so")!r}).refused_reads
+        read.argtypes = [__import__("ctypes").py_object]
+        assert read(want) == 0
+        assert read(y) == 6, read(y)""")
+    assert run_program("", textwrap.indent(program, " " * 8)) == "freed 128\ndone\n"
+
+
 VIEWS = {
     "a part": ("v = y[1:]", "assert torch.equal(v, want[1:])"),
     "a detached alias": ("v = y.detach()", "assert v.sum().item() == want.sum().item()"),
@@ -295,6 +373,120 @@ def test_a_view_that_the_graph_holds_too_is_refused_like_the_output():
         return z
 
     assert same(want, grads(run, *leaves))
+
+
+def test_what_the_graph_saved_is_made_again_for_who_looks_at_it():
+    x = torch.randn(4, 8, requires_grad=True)
+    norm, linear = nn.LayerNorm(8), nn.Linear(8, 8)
+    discarded = rt.discard_output(norm)
+    z = linear(discarded(x))
+    assert discarded.discard(z) == 128
+    assert torch.equal(z.grad_fn._saved_mat1, norm(x))
+
+
+@pytest.mark.parametrize("held", ["view", "output", "both"])
+def test_a_view_and_its_output_are_there_again_after_backward(held):
+    x = torch.randn(2, 4, 8, requires_grad=True)
+    norm, linear = nn.LayerNorm(8), nn.Linear(8, 8)
+    discarded = rt.discard_output(norm)
+    y = discarded(x)
+    view = y.view(8, 8)
+    hashes = hash(y), hash(view)
+    z = linear(view)
+    assert discarded.discard(z) == 256
+    assert (hash(y), hash(view)) == hashes
+    assert y.shape == (2, 4, 8) and view.shape == (8, 8) and view.device == x.device and view.requires_grad
+    assert y.grad_fn is not None and view.grad_fn is not None and not view.is_leaf
+    assert y.untyped_storage().nbytes() == view.untyped_storage().nbytes() == 0
+    for t in (y, view):
+        with torch._C.DisableTorchFunctionSubclass(), pytest.raises(RuntimeError):
+            t + 1
+    if held == "view":
+        del y
+    if held == "output":
+        del view
+    z.sum().backward(retain_graph=True)
+    want = norm(x)
+    if held != "view":
+        assert type(y) is torch.Tensor and torch.equal(y, want)
+    if held != "output":
+        assert type(view) is torch.Tensor and torch.equal(view, want.view(8, 8)) and view.requires_grad
+        assert view._base is not None and torch.equal(view._base, want)
+    once = x.grad.clone()
+    z.sum().backward()
+    assert torch.equal(x.grad, once * 2)
+
+
+def test_an_output_with_a_retained_gradient_keeps_its_bytes():
+    x = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(torch.exp)
+    y = discarded(x)
+    y.retain_grad()
+    z = y.sin()
+    with pytest.warns(rt.KeptOutputWarning, match="weak reference"):
+        assert discarded.discard(z) == 0
+    assert torch.equal(y, x.exp())
+    z.sum().backward()
+    assert torch.equal(x.grad, x.exp().cos() * x.exp()) and y.grad is not None
+
+
+def test_a_reader_that_saved_other_bits_keeps_the_bytes():
+    x = torch.randn(4, 8, requires_grad=True)
+    w = torch.randn(4, 16, dtype=torch.float16)
+    discarded = rt.discard_output(torch.exp)
+    y = discarded(x)
+
+    class Bits(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v):
+            ctx.save_for_backward(v.view(torch.int32))
+            return v.sum()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * ctx.saved_tensors[0].view(torch.float32).view(4, 8)
+
+    z = Bits.apply(y)
+    with pytest.warns(rt.KeptOutputWarning, match="another type"):
+        assert discarded.discard(z) == 0
+    z.backward()
+    assert torch.equal(x.grad, x.exp() * x.exp())
+    del w
+
+
+def test_an_output_changed_in_place_inside_a_scope_is_kept_as_it_was_read():
+    x = torch.randn(4, 8, requires_grad=True)
+    w = torch.randn(4, 8, requires_grad=True)
+    discarded = rt.discard_output(nn.LayerNorm(8))
+
+    def read(y):
+        before = y * w
+        y.add_(1.0)
+        return before + (y * w).sin()
+
+    def scoped():
+        with rt.discards():
+            return read(discarded(x))
+
+    def plain():
+        y = discarded._function(x)
+        before = y.clone() * w
+        y.add_(1.0)
+        return before + (y * w).sin()
+
+    assert same(grads(plain, x, w), grads(scoped, x, w))
+
+
+def test_a_conjugated_view_in_a_scope_keeps_its_conjugation():
+    x = torch.randn(4, 8, dtype=torch.complex64, requires_grad=True)
+    w = torch.randn(4, 8, dtype=torch.complex64, requires_grad=True)
+    discarded = rt.discard_output(torch.exp)
+
+    def run(f):
+        with rt.discards():
+            return (f(x).conj() * w).abs()
+
+    assert same(grads(lambda: run(torch.exp), x, w), grads(lambda: run(discarded), x, w))
 
 
 def test_views_that_only_the_graph_holds_are_no_obstacle():

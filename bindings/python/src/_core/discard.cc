@@ -27,6 +27,7 @@ struct Discardable {
   uint64_t bytes;
   DLDevice device;
   DLDataType dtype;
+  int64_t version;  // a change in place is no output of the function any more
 };
 
 struct Scope {
@@ -72,27 +73,76 @@ bool same_kind(const Discardable& d, const DLTensor& t) {
          d.dtype.code == t.dtype.code && d.dtype.bits == t.dtype.bits;
 }
 
+// -1 where it counts none.
+int64_t version_of(PyObject* tensor) {
+  const Ref version(PyObject_GetAttr(tensor, names.version));
+  if (version) return PyLong_AsLongLong(version.get());
+  PyErr_Clear();
+  return -1;
+}
+
+// A header does not tell that values are to be read conjugated or negated.
+bool is_lazy(PyObject* tensor, const DLTensor& t) {
+  if (t.dtype.code != kDLComplex) return false;
+  const Ref conj(PyObject_CallMethod(tensor, "is_conj", nullptr)),
+      neg(PyObject_CallMethod(tensor, "is_neg", nullptr));
+  if (!conj || !neg) PyErr_Clear();
+  return conj.get() != Py_False || neg.get() != Py_False;
+}
+
+bool lies_in(const Discardable& d, const DLTensor& t) {
+  const char* at = address(t);
+  return at >= d.base && at < d.base + d.bytes && at + span_bytes(t) <= d.base + d.bytes &&
+         same_kind(d, t);
+}
+
+// A note of where in an output `t` lies.
+PyObject* make_note(const Discardable& d, const DLTensor& t) {
+  Output* output = PyObject_New(Output, output_type);
+  if (!output) return nullptr;
+  output->frame = reinterpret_cast<Frame*>(Py_NewRef(object(d.frame)));
+  ++d.frame->b.awaited;
+  output->output = d.output;
+  output->offset = (address(t) - d.base) * 8 / (d.dtype.bits * d.dtype.lanes);
+  output->layout = new std::vector<int64_t>(t.shape, t.shape + t.ndim);
+  int64_t row = 1;
+  std::vector<int64_t> strides(static_cast<size_t>(t.ndim));
+  for (int i = t.ndim - 1; i >= 0; row *= t.shape[i--])
+    strides[static_cast<size_t>(i)] = t.strides ? t.strides[i] : row;
+  output->layout->insert(output->layout->end(), strides.begin(), strides.end());
+  return object(output);
+}
+
 PyObject* pack(PyObject* self, PyObject* tensor) {
   DLTensor t;
   if (!borrow_dltensor(tensor, &t)) return keep(tensor);
-  const char* at = address(t);
-  for (const Discardable& d : *reinterpret_cast<Scope*>(self)->items) {
-    if (at < d.base || at >= d.base + d.bytes || !same_kind(d, t)) continue;
-    Output* output = PyObject_New(Output, output_type);
-    if (!output) return nullptr;
-    output->frame = reinterpret_cast<Frame*>(Py_NewRef(object(d.frame)));
-    ++d.frame->b.awaited;
-    output->output = d.output;
-    output->offset = (at - d.base) * 8 / (d.dtype.bits * d.dtype.lanes);
-    output->layout = new std::vector<int64_t>(t.shape, t.shape + t.ndim);
-    int64_t row = 1;
-    std::vector<int64_t> strides(static_cast<size_t>(t.ndim));
-    for (int i = t.ndim - 1; i >= 0; row *= t.shape[i--])
-      strides[static_cast<size_t>(i)] = t.strides ? t.strides[i] : row;
-    output->layout->insert(output->layout->end(), strides.begin(), strides.end());
-    return object(output);
-  }
+  for (const Discardable& d : *reinterpret_cast<Scope*>(self)->items)
+    if (lies_in(d, t)) {
+      const bool is_output = version_of(d.tensor) == d.version && !is_lazy(tensor, t);
+      return is_output ? make_note(d, t) : keep(tensor);
+    }
   return keep(tensor);
+}
+
+// note_output(region, index, output, saved) -> what a graph may keep of `saved` instead, or None
+// where it is no part of that output.
+PyObject* note_output(PyObject*, PyObject* arguments) {
+  PyObject *region, *output, *saved;
+  Py_ssize_t index;
+  if (!PyArg_ParseTuple(arguments, "O!nOO", frame_type, &region, &index, &output, &saved))
+    return nullptr;
+  DLTensor whole, part;
+  if (!borrow_dltensor(output, &whole) || !borrow_dltensor(saved, &part)) Py_RETURN_NONE;
+  const Discardable d = {output,
+                         reinterpret_cast<Frame*>(region),
+                         static_cast<size_t>(index),
+                         address(whole),
+                         span_bytes(whole),
+                         whole.device,
+                         whole.dtype,
+                         0};
+  if (!lies_in(d, part) || is_lazy(saved, part)) Py_RETURN_NONE;
+  return make_note(d, part);
 }
 
 Ref tuple_of(const int64_t* values, size_t n) {
@@ -219,6 +269,10 @@ PyObject* is_open(PyObject*, PyObject*) {
 }
 
 PyMethodDef functions[] = {
+    {"note_output", note_output, METH_VARARGS,
+     "note_output(region, index, output, saved) -> what a graph may keep of `saved`, or None where "
+     "it is no part of that output"},
+    {"unpack_noted", unpack_scoped, METH_O, "unpack_noted(note) -> the tensor, from a replay"},
     {"scope_is_open", is_open, METH_NOARGS, "scope_is_open() -> whether this thread is in a Scope"},
     {"make_scope", scope_make, METH_NOARGS,
      "make_scope() -> Scope, a context manager: discarded outputs end with it"},
@@ -235,7 +289,7 @@ void register_output(Frame* frame, PyObject* value, size_t index) {
     if (address(t) < d.base + d.bytes && d.base < address(t) + bytes)
       return;  // one output is a view of another
   current->items->push_back({Py_NewRef(value), reinterpret_cast<Frame*>(Py_NewRef(object(frame))),
-                             index, address(t), bytes, t.device, t.dtype});
+                             index, address(t), bytes, t.device, t.dtype, version_of(value)});
   b.saved_bytes += bytes;
 }
 

@@ -26,6 +26,7 @@ enum Flag : uint32_t {
   kMeasure = 8,    // extras.measure(tensor) is compared too
   kDiscards = 32,  // its outputs are not kept by what reads them in the open scope
   kByPolicy = 16,  // begun by apply(): inside another such region it is part of that one
+  kDetach = 64,    // a replay's values are detached in sight of the dispatch modes, as torch's are
 };
 
 struct Run;

@@ -38,7 +38,10 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
   if (b.holders[index]) {
     if (!check_value(run, index, tensor)) return nullptr;
     if (!b.holders[index] || !r.frame) return detached(tensor);  // a check runs Python code
-    r.values[index] = Py_NewRef(tensor);
+    PyObject* value = b.flags & kDetach ? PyObject_CallMethodObjArgs(tensor, names.detach, nullptr)
+                                        : Py_NewRef(tensor);
+    if (!value) return nullptr;
+    r.values[index] = value;
     if (meter_is_on()) {
       r.metered.resize(r.values.size());
       r.metered[index] = meter_add(tensor);

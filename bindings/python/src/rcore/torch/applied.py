@@ -9,7 +9,6 @@ import weakref
 from typing import Any, Callable
 
 import torch
-import torch.utils.checkpoint as _stock
 from torch import nn
 from torch.compiler import is_compiling
 
@@ -17,7 +16,7 @@ from rcore import _core
 from rcore.errors import Error
 from rcore.torch import checkpointing, diagnose
 from rcore.torch.budgeted import Budgeted
-from rcore.torch.engine import Flag
+from rcore.torch.engine import Flag, torch_checkpoint
 from rcore.torch.errors import UnusedRuleWarning
 from rcore.torch.models import Found, KindMapping, Place, find_places, places_of_rules
 from rcore.torch.observing import Observer
@@ -88,7 +87,7 @@ class _Region:
     def _compiled(self, *args: Any, **kwargs: Any) -> Any:
         # A layer may be one of a chunk, whose outputs go: to the compiler each layer is a region of its own.
         if self._module.recomputes and (self._is_layer or not self._module.discards):
-            return _stock.checkpoint(self._original, *args, use_reentrant=False, **kwargs)
+            return torch_checkpoint(self._original, *args, use_reentrant=False, **kwargs)
         return self._original(*args, **kwargs)
 
 

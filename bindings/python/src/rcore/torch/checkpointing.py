@@ -9,12 +9,12 @@ from types import FunctionType
 from typing import Any, Callable, ContextManager, Iterator
 
 import torch
-import torch.utils.checkpoint as _stock
 from torch.compiler import is_dynamo_compiling
+from torch.utils.checkpoint import noop_context_fn as _torch_noop_context_fn
 
 from rcore import _core
 from rcore.torch import diagnose
-from rcore.torch.engine import Flag, checkpoint_module
+from rcore.torch.engine import Flag, checkpoint_module, torch_checkpoint
 from rcore.torch.state import with_guard
 
 __all__ = ["checkpoint", "checkpoint_sequential", "set_checkpoint_debug_enabled", "set_checkpoint_early_stop", "set_verify"]
@@ -51,7 +51,7 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     """Everything that is not the default: contexts, checks and logs around the region."""
     flags = _flags(preserve_rng_state, early_stop, determinism_check)
     debug = _debug if _debug is not None else debug
-    plain = context_fn is noop_context_fn or context_fn is _stock.noop_context_fn
+    plain = context_fn is noop_context_fn or context_fn is _torch_noop_context_fn
     if debug and not plain:
         raise ValueError("debug=True is incompatible with non-default context_fn")
     if determinism_check == "verify" or (_verify and determinism_check == "default"):
@@ -68,6 +68,7 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         extras = diagnose.Debug(measure)
     elif not plain:
         extras = diagnose.Contexts(*context_fn(), measure)
+        flags |= int(Flag.DETACH)
     elif measure is diagnose.digest:
         extras = diagnose.Verify()
     elif measure is not None:
@@ -79,7 +80,7 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 def _compiled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Any:
     """Under torch.compile the compiler itself recomputes: torch's own call is what it knows."""
-    return _stock.checkpoint(function, *args, use_reentrant=False, **options, **kwargs)
+    return torch_checkpoint(function, *args, use_reentrant=False, **options, **kwargs)
 
 
 def checkpoint(
@@ -152,7 +153,7 @@ def _reentrant(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
                debug: bool, preserve_rng_state: bool) -> Any:
     if context_fn is not noop_context_fn or debug:
         raise ValueError("Passing `context_fn` or `debug` is only supported when use_reentrant=False.")
-    return _stock.checkpoint(function, *args, use_reentrant=True, preserve_rng_state=preserve_rng_state, **kwargs)
+    return torch_checkpoint(function, *args, use_reentrant=True, preserve_rng_state=preserve_rng_state, **kwargs)
 
 
 def _decorate(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -6,11 +6,13 @@ import enum
 
 import torch
 from torch._C import _autograd
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from rcore import _core
 from rcore.torch import environment, errors, tail
 
-__all__ = ["Flag", "checkpoint_module", "discard_module", "exchange_capsule", "stats"]
+__all__ = ["Flag", "checkpoint_module", "discard_module", "exchange_capsule", "stats",
+           "torch_checkpoint"]  # the last as it was before a program may put ours in its place
 
 
 class Flag(enum.IntFlag):
@@ -22,6 +24,7 @@ class Flag(enum.IntFlag):
     MEASURE = 8
     BY_POLICY = 16
     DISCARDS = 32
+    DETACH = 64
 
 
 class _SavedInput(torch.autograd.Function):
