@@ -6,10 +6,10 @@
 
 namespace rc {
 
-Status::Status(rc_status code, std::string field, std::string message)
+Status::Status(rc_status code, std::string_view field, std::string_view message)
     : code_(code), record_(std::make_unique<Record>()) {
-  record_->field = std::move(field);
-  record_->message = std::move(message);
+  record_->field = field;
+  record_->message = message;
 }
 
 const std::string& Status::field() const {
@@ -35,8 +35,8 @@ Status&& Status::with_native(rc_domain domain, int64_t code) && {
   return std::move(*this);
 }
 
-Status argument_error(std::string field, std::string message) {
-  return Status(RC_E_ARGUMENT, std::move(field), std::move(message));
+Status argument_error(std::string_view field, std::string_view message) {
+  return Status(RC_E_ARGUMENT, field, message);
 }
 
 std::string format(const char* pattern, ...) {

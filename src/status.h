@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "include/rcore/rcore.h"
@@ -17,7 +18,7 @@ namespace rc {
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(rc_status code, std::string field, std::string message);
+  [[gnu::cold]] Status(rc_status code, std::string_view field, std::string_view message);
   Status(Status&&) noexcept = default;
   Status& operator=(Status&&) noexcept = default;
 
@@ -37,8 +38,8 @@ class [[nodiscard]] Status {
   }
   // Puts the field into a larger one: "slot" in "items[3]" is "items[3].slot". Only failures pay
   // for it.
-  Status&& inside(const std::string& outer) &&;
-  Status&& with_native(rc_domain domain, int64_t code) &&;
+  [[gnu::cold]] Status&& inside(const std::string& outer) &&;
+  [[gnu::cold]] Status&& with_native(rc_domain domain, int64_t code) &&;
 
  private:
   struct Record {
@@ -53,9 +54,9 @@ class [[nodiscard]] Status {
 inline Status ok_status() {
   return Status();
 }
-Status argument_error(std::string field, std::string message);
+[[gnu::cold]] Status argument_error(std::string_view field, std::string_view message);
 // printf into std::string, for messages with values and limits.
-[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
+[[gnu::cold, gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
 
 }  // namespace rc
 

@@ -121,8 +121,10 @@ TEST(StructImport, RefusesAnotherStructsTag) {
   EXPECT_EQ(RC_E_ARGUMENT, same_size.code());
   EXPECT_EQ("desc.head.struct_type", same_size.field());
   EXPECT_NE(std::string::npos, same_size.message().find("rc_rng")) << same_size.message();
-  const Status other_size = import_struct(reinterpret_cast<const rc_region_desc*>(&rng),
-                                          RC_TYPE_REGION_DESC, "desc", &out);
+  // As a caller in another language would: the compiler does not see what the pointer is.
+  const void* volatile passed = &rng;
+  const Status other_size =
+      import_struct(static_cast<const rc_region_desc*>(passed), RC_TYPE_REGION_DESC, "desc", &out);
   EXPECT_EQ(RC_E_ARGUMENT, other_size.code());
 }
 

@@ -13,8 +13,8 @@
 namespace rc::abi {
 
 // This thread's last failure, and what a callback raised on the way to it.
-rc_status fail(const char* call, Status status, uint64_t region_id);
-rc_status fail_exception(const char* call, rc_status code, const char* what);
+[[gnu::cold]] rc_status fail(const char* call, Status status, uint64_t region_id);
+[[gnu::cold]] rc_status fail_exception(const char* call, rc_status code, const char* what);
 void enter();
 void leave();
 

@@ -200,10 +200,14 @@ void Locked::run_deferred() {
   }
 }
 
-void Locked::finish() {
-  if (!context_) return;
-  if (!lock_.owns_lock()) lock_.lock();
-  ++context_->objects;  // while the lock is released below
+bool Locked::has_work() const {
+  return traced_ || !context_->deferred.empty() || !context_->storage.pending_frees().empty() ||
+         !context_->dead_modules.empty();
+}
+
+// With the lock released in between: the context stays until the end of it.
+void Locked::do_work() {
+  ++context_->objects;
   run_deferred();
   if (traced_) {
     lock_.unlock();
@@ -218,7 +222,14 @@ void Locked::finish() {
     delete module;  // runs the destroy functions of its tables
     lock_.lock();
   }
-  const bool over = --context_->objects == 0 && context_->handles == 0;
+  --context_->objects;
+}
+
+void Locked::finish() {
+  if (!context_) return;
+  if (!lock_.owns_lock()) lock_.lock();
+  if (has_work()) do_work();
+  const bool over = context_->objects == 0 && context_->handles == 0;
   lock_.unlock();
   if (over) delete context_;
   context_ = nullptr;

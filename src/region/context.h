@@ -119,6 +119,9 @@ class Locked {
   void trace_live_bytes();  // the traced call has freed more since
 
  private:
+  // What is left for the end of the call: host code to run, memory to free, an event to tell.
+  bool has_work() const;
+  void do_work();
   void run_deferred();
   Context* context_;
   std::unique_lock<std::mutex> lock_;

@@ -18,7 +18,10 @@ constexpr uint64_t kCapacity = 1'048'576;
 constexpr double kSecondsForAll = 23;
 
 std::string instance_path(char letter) {
-  return std::string(RCORE_MINIMALLOC_DIR) + "/" + letter + ".1048576.csv";
+  std::string path = RCORE_MINIMALLOC_DIR "/";
+  path += letter;
+  path += ".1048576.csv";
+  return path;
 }
 
 class PackerMinimalloc : public testing::Test {
