@@ -1,4 +1,5 @@
-# tests/conftest.py: tests of rcore.torch begin with one thread and one seed, and leave no region behind.
+# tests/conftest.py: tests of rcore.torch begin with one thread and one seed, and leave no region
+# behind.
 from __future__ import annotations
 
 import gc

@@ -65,7 +65,8 @@ class Mlp(nn.Module):
 MODELS = {
     "mlp": lambda: Mlp(),
     "dropout": lambda: Mlp(0.5),
-    "sequential": lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.3), nn.Linear(4, 4)),
+    "sequential": lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.3), nn.Linear(
+        4, 4)),
     "encoder": lambda: nn.TransformerEncoderLayer(4, 2, 8, dropout=0.2, batch_first=True),
     "layernorm": lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4)),
 }

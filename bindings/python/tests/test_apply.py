@@ -28,10 +28,15 @@ EXTRA = {
     "llama": {"mlp": Policy.selective("mlp", "core_attn", "layernorm")},
     "gpt2": {"mlp": Policy.selective("mlp", "layernorm")},
     "mistral": {"mlp": Policy.selective("mlp")},
-    "mixtral": {"moe": Policy.selective("moe", "core_attn"), "moe_act": Policy.selective("moe_act", "layernorm")},
+    "mixtral": {
+        "moe": Policy.selective("moe", "core_attn"),
+        "moe_act": Policy.selective("moe_act", "layernorm")
+    },
     "qwen": {"moe": Policy.selective("moe"), "moe_act": Policy.selective("moe_act")},
-    "deepseek": {"moe": Policy.selective("moe", "mlp"), "mla_up_proj": Policy.selective("mla_up_proj", "layernorm"),
-                 "shared_experts": Policy.selective("shared_experts")},
+    "deepseek": {
+        "moe": Policy.selective("moe", "mlp"), "mla_up_proj": Policy.selective(
+            "mla_up_proj", "layernorm"), "shared_experts": Policy.selective("shared_experts")
+    },
 }
 
 
@@ -56,7 +61,8 @@ def test_every_policy_gives_the_bits_of_none_and_frees(family):
             warnings.simplefilter("error")
             applied = rt.apply(model, policy)
         assert same(want, step(model, ids)), name
-        assert list(model.state_dict()) == names and [n for n, _ in model.named_modules()] == modules
+        assert list(model.state_dict()) == names and [n for n, _ in model.named_modules()
+                                                     ] == modules
         total = counters(applied)
         if name != "none":
             used = [c for c in total.values() if c["regions"]]
@@ -82,7 +88,8 @@ def test_torchs_own_layers(norm_first):
         return [loss.detach()] + [p.grad.clone() for p in model.parameters()]
 
     want = run()
-    for policy in (Policy.full(), Policy.full("uniform", 2), Policy.selective("mlp"), Policy.selective("layernorm")):
+    for policy in (Policy.full(), Policy.full("uniform", 2), Policy.selective("mlp"),
+                   Policy.selective("layernorm")):
         with rt.apply(model, policy) as applied:
             assert same(want, run())
             assert sum(c["freed_bytes"] for c in counters(applied).values()) > 0
@@ -95,8 +102,11 @@ def test_torchs_own_layers(norm_first):
 def test_a_chunk_keeps_one_input_and_replays_each_layer_once():
     model, ids = llama().train(), torch.randint(0, 64, (2, 12))
     inputs = []
-    hooks = [layer.register_forward_pre_hook(lambda m, a: inputs.append(a[0].untyped_storage()._weak_ref()))
-             for layer in model.model.layers]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda m, a: inputs.append(a[0].untyped_storage()._weak_ref()))
+        for layer in model.model.layers
+    ]
 
     def kept():
         inputs.clear()
@@ -122,7 +132,8 @@ def test_a_discarded_norm_output_is_freed_between_forward_and_backward():
     model, ids = llama().train(), torch.randint(0, 64, (2, 12))
     outputs = []
     for layer in model.model.layers:
-        layer.input_layernorm.register_forward_hook(lambda m, a, out: outputs.append(out.untyped_storage()._weak_ref()))
+        layer.input_layernorm.register_forward_hook(
+            lambda m, a, out: outputs.append(out.untyped_storage()._weak_ref()))
 
     def alive():
         outputs.clear()
@@ -139,39 +150,54 @@ def test_a_discarded_norm_output_is_freed_between_forward_and_backward():
 def test_policies_nest_without_a_second_replay():
     model, ids = llama().train(), torch.randint(0, 64, (2, 12))
     want = step(model, ids)
-    policy = Policy(rules=[{"kind": k, "action": "recompute"} for k in ("layer", "mlp", "core_attn", "layernorm")])
+    policy = Policy(rules=[{"kind": k, "action": "recompute"}
+                           for k in ("layer", "mlp", "core_attn", "layernorm")])
     with rt.apply(model, policy) as applied:
         assert same(want, step(model, ids))
         total = counters(applied)
     assert total["layer"]["replays"] == 4
-    assert total["mlp"]["regions"] == total["core_attn"]["regions"] == 0 and total["mlp"]["nested"] > 0
+    assert total["mlp"]["regions"] == total["core_attn"]["regions"] == 0 and total["mlp"][
+        "nested"] > 0
 
 
 def test_the_three_spellings_of_one_policy():
     model, ids = gpt2().train(), torch.randint(0, 64, (2, 12))
     spellings = [
         Policy.full("uniform", 2),
-        Policy.from_args("--recompute-granularity full --recompute-method uniform --recompute-num-layers 2"),
-        Policy.from_json('{"rcore_policy": 1, "recompute_granularity": "full", "recompute_method": "uniform", '
-                         '"recompute_num_layers": 2}'),
+        Policy.from_args(
+            "--recompute-granularity full --recompute-method uniform --recompute-num-layers 2"),
+        Policy.from_json(
+            '{"rcore_policy": 1, "recompute_granularity": "full", "recompute_method": "uniform", '
+            '"recompute_num_layers": 2}'),
     ]
     tables = set()
     for policy in spellings:
         with rt.apply(model, policy) as applied:
             tables.add(applied.table.describe())
     assert len(tables) == 1
-    settings = Policy.from_args("--recompute-activations --recompute-modules core_attn mlp").settings
+    settings = Policy.from_args(
+        "--recompute-activations --recompute-modules core_attn mlp").settings
     assert settings["recompute_modules"] == ["core_attn", "mlp"]
 
 
 def test_rules_by_path_and_layer_range():
     model, ids = llama().train(), torch.randint(0, 64, (2, 12))
     want = step(model, ids)
-    policy = Policy(paths=[Rule("*.mlp", layers=(1, 3)), Rule("*_layernorm", "discard"), Rule("*.layers.2.mlp", "keep")])
+    policy = Policy(paths=[
+        Rule("*.mlp", layers=(1, 3)),
+        Rule("*_layernorm", "discard"),
+        Rule("*.layers.2.mlp", "keep")
+    ])
     with rt.apply(model, policy) as applied:
         assert same(want, step(model, ids))
-        ran = {place.path: module.counters()["regions"] for place, module in applied.modules if module.counters()["regions"]}
-    norms = {f"model.layers.{i}.{n}_layernorm" for i in range(4) for n in ("input", "post_attention")}
+        ran = {
+            place.path: module.counters()["regions"]
+            for place, module in applied.modules
+            if module.counters()["regions"]
+        }
+    norms = {
+        f"model.layers.{i}.{n}_layernorm" for i in range(4) for n in ("input", "post_attention")
+    }
     assert set(ran) == {"model.layers.1.mlp"} | norms
 
 
@@ -211,12 +237,14 @@ def test_a_users_mapping_for_what_is_not_recognised():
 
     want = run()
     mapping = {"?": "layer", "*.glu": "glu"}
-    for policy in (Policy.full("uniform", 2), Policy(rules=[{"kind": "glu", "action": "recompute", "first_layer": 1}])):
+    for policy in (Policy.full("uniform", 2),
+                   Policy(rules=[{"kind": "glu", "action": "recompute", "first_layer": 1}])):
         with rt.apply(model, policy, mapping) as applied:
             assert same(want, run())
             total = counters(applied)
     assert total["glu"]["regions"] == 2
-    with rt.apply(model, Policy.full(), lambda path, module: "layer" if isinstance(module, Block) else None) as applied:
+    with rt.apply(model, Policy.full(), lambda path, module: "layer"
+                  if isinstance(module, Block) else None) as applied:
         assert same(want, run()) and counters(applied)["layer"]["regions"] == 3
 
 
@@ -264,7 +292,8 @@ def test_evaluation_and_generation_run_as_without():
     with rt.apply(model, Policy.full()):
         with torch.no_grad():
             assert torch.equal(want, model(ids).logits)
-        assert torch.equal(plain, model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0))
+        assert torch.equal(plain,
+                           model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0))
 
 
 def test_verify_accepts_a_faithful_model_and_names_the_layer_that_is_not():
@@ -295,3 +324,31 @@ def test_what_torch_does_not_store_is_refused_by_name(role):
         rt.apply(model, Policy(rules=[rule]))
     assert refused.value.status == "RC_E_UNSUPPORTED" and refused.value.field.startswith("rules")
     assert rt.applied_to(model) is None and "forward" not in model.model.layers[0].__dict__
+
+
+def test_a_chunk_does_not_link_what_was_changed_between_its_layers():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, 0.0) for _ in range(4))
+
+        def forward(self, x):
+            for at, layer in enumerate(self.layers):
+                x = layer(x)
+                if at == 0:
+                    x.add_(1.0)
+            return x
+
+    torch.manual_seed(0)
+    model = Model().train()
+    x = torch.randn(3, 2, 8)
+
+    def grads():
+        model.zero_grad()
+        model(x).square().sum().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    want = grads()
+    with rt.apply(model, Policy.full("uniform", 4)):
+        got = grads()
+    assert all(torch.equal(a, b) for a, b in zip(want, got))

@@ -15,7 +15,8 @@ def test_gradients_have_the_bits_of_a_run_without_it(name, early_stop):
     model = MODELS[name]()
     x = torch.randn(2, 4, 4, requires_grad=True)
     want = grads_of(plain, model, [x], list(model.parameters()))
-    got = grads_of(lambda f, *a: ours(f, *a, early_stop=early_stop), model, [x], list(model.parameters()))
+    got = grads_of(lambda f, *a: ours(f, *a, early_stop=early_stop), model, [x],
+                   list(model.parameters()))
     assert_same(want, got)
 
 
@@ -42,7 +43,8 @@ def test_frozen_base_with_low_rank_adapters_trains_the_adapters():
     class Lora(nn.Module):
         def __init__(self):
             super().__init__()
-            self.base, self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 1, bias=False), nn.Linear(1, 4, bias=False)
+            self.base, self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 1, bias=False), nn.Linear(
+                1, 4, bias=False)
             self.base.requires_grad_(False)
 
         def forward(self, x):
@@ -66,7 +68,8 @@ def test_keywords_structures_and_other_objects():
 
     def run(call):
         tensors = [torch.full((3,), v, requires_grad=True) for v in (1.0, 2.0, 3.0, 4.0)]
-        out = call(f, tensors[0], 2.5, Box(tensors[1]), pair=(tensors[2], {"y": tensors[3]}), flag=True, more={"k": 3})
+        out = call(f, tensors[0], 2.5, Box(tensors[1]), pair=(tensors[2], {"y": tensors[3]}),
+                   flag=True, more={"k": 3})
         out.sum().backward()
         return [t.grad for t in tensors]
 
@@ -108,8 +111,10 @@ def test_retain_graph_replays_for_every_backward():
 
 def test_double_backward():
     def second(call):
-        x = torch.randn(3, dtype=torch.double, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        (g,) = torch.autograd.grad(call(lambda v: (v.sin() * v).exp(), x).sum(), x, create_graph=True)
+        x = torch.randn(3, dtype=torch.double,
+                        generator=torch.Generator().manual_seed(1)).requires_grad_()
+        (g,) = torch.autograd.grad(
+            call(lambda v: (v.sin() * v).exp(), x).sum(), x, create_graph=True)
         (gg,) = torch.autograd.grad((g * g).sum(), x)
         return [g.detach(), gg]
 
@@ -154,7 +159,8 @@ def test_tied_weights_sum_in_the_same_order():
     layer = nn.Linear(4, 4)
     f = lambda v: layer(layer(layer(v).tanh()).tanh())  # noqa: E731
     x = x4()
-    assert_same(grads_of(plain, f, [x], list(layer.parameters())), grads_of(ours, f, [x], list(layer.parameters())))
+    assert_same(grads_of(plain, f, [x], list(layer.parameters())),
+                grads_of(ours, f, [x], list(layer.parameters())))
 
 
 def test_detached_tensors_inside():
@@ -306,7 +312,8 @@ def test_backward_inside_the_region():
     x = x4()
     for function in (f, g, h):
         for stop in (True, False):
-            assert_same(grads_of(plain, function, [x]), grads_of(lambda k, *a: ours(k, *a, early_stop=stop), function, [x]))
+            assert_same(grads_of(plain, function, [x]),
+                        grads_of(lambda k, *a: ours(k, *a, early_stop=stop), function, [x]))
 
 
 def test_values_stored_by_side_effect_keep_their_graph():
@@ -334,7 +341,8 @@ def test_put_in_the_place_of_torchs_own(monkeypatch, use_reentrant):
 
     assert_same(want, grads_of(run, model, [x], list(model.parameters())))
     parts = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
-    assert_same(grads_of(plain, parts, [x], list(parts.parameters())),
-                grads_of(lambda f, v: rt.checkpoint_sequential(f, 2, v, use_reentrant=use_reentrant),
-                         parts, [x], list(parts.parameters())))
+    assert_same(
+        grads_of(plain, parts, [x], list(parts.parameters())),
+        grads_of(lambda f, v: rt.checkpoint_sequential(f, 2, v, use_reentrant=use_reentrant), parts,
+                 [x], list(parts.parameters())))
     assert torch.utils.checkpoint.checkpoint is rt.checkpoint is not original

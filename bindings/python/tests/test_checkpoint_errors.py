@@ -13,7 +13,8 @@ from regions import changing, ours, theirs, x4
 
 
 ERRORS = [
-    (lambda v: v.sin().cos().exp(), lambda v: v.sin(), {}, "A different number of tensors was saved"),
+    (lambda v: v.sin().cos().exp(), lambda v: v.sin(), {},
+     "A different number of tensors was saved"),
     (lambda v: v.sin(), lambda v: v.sin().cos().exp(), {"early_stop": False},
      "trying to save more tensors during recomputation"),
     (lambda v: v.sin().cos(), lambda v: v.sin()[:2].cos(), {},
@@ -38,8 +39,10 @@ def test_errors_have_torchs_phrases_and_one_class(first, second, options, phrase
 def test_a_metadata_error_shows_both_and_the_position():
     x = x4()
     out = ours(changing(lambda v: v.sin().cos(), lambda v: v.sin()[:2].cos()), x)
-    with pytest.raises(rt.CheckpointError, match=r"position 1:\nsaved metadata: \{'shape': \(4, 4\).*\nrecomputed metadata: "
-                                                 r"\{'shape': torch.Size\(\[2, 4\]\)"):
+    with pytest.raises(
+            rt.CheckpointError,
+            match=r"position 1:\nsaved metadata: \{'shape': \(4, 4\).*\nrecomputed metadata: "
+            r"\{'shape': torch.Size\(\[2, 4\]\)"):
         out.sum().backward()
 
 
@@ -79,11 +82,13 @@ def test_debug_lists_the_operators_of_both_runs():
     with pytest.raises(rt.CheckpointError) as caught:
         out.sum().backward()
     text = str(caught.value)
-    assert "Operations executed during the original forward:\n\naten.sin.default\naten.cos.default\naten.exp.default" in text
+    assert ("Operations executed during the original forward:\n\naten.sin.default\n"
+            "aten.cos.default\naten.exp.default") in text
     assert "Operations executed during recomputation:\n\naten.sin.default\n" in text
     assert __file__ in text
     with pytest.raises(ValueError, match="incompatible with non-default context_fn"):
-        ours(f, x, debug=True, context_fn=lambda: (contextlib.nullcontext(), contextlib.nullcontext()))
+        nothing = contextlib.nullcontext()
+        ours(f, x, debug=True, context_fn=lambda: (nothing, nothing))
     with rt.set_checkpoint_debug_enabled(True):
         out = ours(changing(lambda v: v.sin().cos(), lambda v: v.sin()), x)
     with pytest.raises(rt.CheckpointError, match="Operations executed"):

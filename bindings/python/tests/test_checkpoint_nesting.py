@@ -68,8 +68,14 @@ def test_reentrant_inside_and_around():
     f = lambda v: v.sin().exp()  # noqa: E731
     x = x4()
     want = grads_of(plain, f, [x])
-    assert_same(want, grads_of(lambda k, *a: ours(lambda v: stock.checkpoint(k, v, use_reentrant=True), *a), f, [x]))
-    assert_same(want, grads_of(lambda k, *a: stock.checkpoint(lambda v: ours(k, v), *a, use_reentrant=True), f, [x]))
+    assert_same(
+        want,
+        grads_of(lambda k, *a: ours(lambda v: stock.checkpoint(k, v, use_reentrant=True), *a), f,
+                 [x]))
+    assert_same(
+        want,
+        grads_of(lambda k, *a: stock.checkpoint(lambda v: ours(k, v), *a, use_reentrant=True), f,
+                 [x]))
 
 
 

@@ -1,4 +1,5 @@
-# tests/test_checkpoint_state.py: generators, autocast, contexts, hooks, threads, and the rest of the module.
+# tests/test_checkpoint_state.py: generators, autocast, contexts, hooks, threads, and the rest of
+# the module.
 from __future__ import annotations
 
 import contextlib
@@ -150,7 +151,8 @@ def test_a_context_that_swallows_the_forwards_error():
         raise KeyError
 
     with pytest.raises(RuntimeError, match="suppressed an exception"):
-        ours(fail, x4(), context_fn=lambda: (contextlib.suppress(KeyError), contextlib.nullcontext()))
+        ours(fail, x4(), context_fn=lambda:
+             (contextlib.suppress(KeyError), contextlib.nullcontext()))
 
 
 def test_selective_policies_save_what_they_say():
@@ -159,7 +161,8 @@ def test_selective_policies_save_what_they_say():
     counts = {}
 
     def policy(ctx, op, *args, **kwargs):
-        return CheckpointPolicy.MUST_SAVE if op == torch.ops.aten.mm.default else CheckpointPolicy.PREFER_RECOMPUTE
+        is_mm = op == torch.ops.aten.mm.default
+        return CheckpointPolicy.MUST_SAVE if is_mm else CheckpointPolicy.PREFER_RECOMPUTE
 
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -170,18 +173,25 @@ def test_selective_policies_save_what_they_say():
 
     w, x = torch.randn(4, 4, requires_grad=True), x4()
     f = lambda v: (v @ w).sin().exp()  # noqa: E731
-    assert_same(grads_of(plain, f, [x], [w]), grads_of(
-        lambda k, *a: ours(k, *a, context_fn=lambda: rt.create_selective_checkpoint_contexts(policy)), f, [x], [w]))
-    out = ours(f, x, context_fn=lambda: rt.create_selective_checkpoint_contexts([torch.ops.aten.mm.default])).sum()
+    assert_same(
+        grads_of(plain, f, [x], [w]),
+        grads_of(
+            lambda k, *a: ours(k, *a, context_fn=lambda: rt.create_selective_checkpoint_contexts(
+                policy)), f, [x], [w]))
+    out = ours(
+        f, x, context_fn=lambda: rt.create_selective_checkpoint_contexts(
+            [torch.ops.aten.mm.default])).sum()
     with Count():
         out.backward()
-    assert counts["aten.sin.default"] == 1 and counts["aten.mm.default"] == 2  # both of the backward, none of the replay
+    assert counts["aten.sin.default"] == 1 and counts[
+        "aten.mm.default"] == 2  # both of the backward, none of the replay
 
 
 def test_hooks_of_the_user_around_a_region_see_its_inputs_only():
     packed = []
     x = x4()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(tuple(t.shape)) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(tuple(t.shape)) or t,
+                                                  lambda t: t):
         out = ours(lambda v, u: (v.sin() * u).exp(), x, torch.ones(4, 4))
     assert packed == [(4, 4), (4, 4)]
     out.sum().backward()
@@ -344,7 +354,8 @@ def test_no_leak_over_ten_thousand_regions():
     for _ in range(500):
         step()
     gc.collect()
-    objects, core, resident = len(gc.get_objects()), rt.stats(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    objects, core, resident = len(gc.get_objects()), rt.stats(), resource.getrusage(
+        resource.RUSAGE_SELF).ru_maxrss
     for _ in range(10000):
         step()
     gc.collect()

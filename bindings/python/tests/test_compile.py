@@ -1,4 +1,5 @@
-# tests/test_compile.py: under torch.compile the compiler recomputes; compiled children keep their place in regions.
+# tests/test_compile.py: under torch.compile the compiler recomputes; compiled children keep their
+# place in regions.
 from __future__ import annotations
 
 import pytest
@@ -53,9 +54,10 @@ def regions_in(graphs):
     return sum(graph.count("torch.ops.higher_order.tag_activation_checkpoint(") for graph in graphs)
 
 
-@pytest.mark.parametrize("policy, regions", [
-    (Policy.none(), 0), (Policy.full(), 2), (Policy.full("uniform", 2), 2), (Policy.full("block", 1), 1),
-    (Policy.selective("mlp", "layernorm"), 2)])
+@pytest.mark.parametrize("policy, regions", [(Policy.none(), 0), (Policy.full(), 2),
+                                             (Policy.full("uniform", 2), 2),
+                                             (Policy.full("block", 1), 1),
+                                             (Policy.selective("mlp", "layernorm"), 2)])
 def test_the_compiler_is_given_the_policys_regions(counter, policy, regions):
     model, x = nn.Sequential(Block(), Block()), torch.randn(4, 8)
     want = step(model, x)
@@ -116,7 +118,9 @@ def test_a_plan_that_a_budget_made_is_what_compiles_and_without_one_a_warning_sa
         assert everything == 4
         step(model, x)
         planned = recomputed()
-        asked = [p for p, m in applied.modules if m.recomputes and (p.kind == "layer" or not m.discards)]
+        asked = [
+            p for p, m in applied.modules if m.recomputes and (p.kind == "layer" or not m.discards)
+        ]
         layers = [m.recomputes for p, m in applied.modules if p.kind == "layer"]
     assert planned == len(asked) > 0 and not all(layers)
 
@@ -128,7 +132,8 @@ def test_put_in_the_place_of_torchs_own_it_is_still_a_region_of_the_graph(monkey
     linear, x = nn.Linear(8, 8), torch.randn(4, 8, requires_grad=True)
 
     def run(v):
-        return torch.utils.checkpoint.checkpoint(lambda u: linear(u).sin().exp(), v, use_reentrant=False)
+        return torch.utils.checkpoint.checkpoint(lambda u: linear(u).sin().exp(), v,
+                                                 use_reentrant=False)
 
     backend = EagerAndRecordGraphs()
     torch.compile(run, backend=backend, fullgraph=True)(x).sum().backward()

@@ -1,4 +1,5 @@
-# tests/test_regions.py: what no other checkpoint has: explicit replay, recorded decisions, state changed once.
+# tests/test_regions.py: what no other checkpoint has: explicit replay, recorded decisions, state
+# changed once.
 from __future__ import annotations
 
 import weakref
@@ -132,7 +133,9 @@ def test_is_replaying_tells_the_two_runs_apart():
 
 
 class Router(nn.Module):
-    """Two experts, and scores that the second run sees a little differently, as another kernel would."""
+    """Two experts, and scores that the second run sees a little differently, as another kernel
+    would.
+    """
 
     def __init__(self, record):
         super().__init__()
@@ -166,7 +169,12 @@ def test_a_near_tie_flips_without_a_record(record, nested):
 
 
 def test_records_of_any_dtype_and_shape_in_order():
-    values = [torch.arange(6).reshape(2, 3), torch.tensor(True), torch.rand(3, dtype=torch.bfloat16), torch.rand(4, 2).t()]
+    values = [
+        torch.arange(6).reshape(2, 3),
+        torch.tensor(True),
+        torch.rand(3, dtype=torch.bfloat16),
+        torch.rand(4, 2).t()
+    ]
     run = [0]
 
     def f(v):
@@ -231,7 +239,8 @@ class Scaled(nn.Module):
         return y.tanh()
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh()), Scaled])
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh()), Scaled])
 def test_buffers_change_once_and_replay_sees_the_forwards(make):
     torch.manual_seed(3)
     plain, region = make(), make()

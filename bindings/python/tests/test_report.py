@@ -18,12 +18,16 @@ def test_rows_totals_and_texts(tmp_path):
     with pytest.raises(rt.Error, match="no policy is applied"):
         rt.report(model)
     with pytest.warns(rt.UnusedRuleWarning):
-        rt.apply(model, Policy(recompute_granularity="selective", recompute_modules=["mlp", "layernorm", "moe"]))
+        rt.apply(
+            model,
+            Policy(recompute_granularity="selective", recompute_modules=["mlp", "layernorm",
+                                                                         "moe"]))
     with rt.watch() as watched:
         step(model, ids)
     report = rt.report(model, watched, reset=True)
     mlp = [r for r in report.rows if r["kind"] == "mlp"]
-    assert [r["layer"] for r in mlp] == [0, 1, 2, 3] and all(r["replays"] == r["regions"] == 1 for r in mlp)
+    assert [r["layer"] for r in mlp] == [0, 1, 2, 3] and all(
+        r["replays"] == r["regions"] == 1 for r in mlp)
     # what the activation, the product and the last linear save: four times 2 x 12 x 64 floats
     assert all(r["freed_bytes"] == 4 * 2 * 12 * 64 * 4 for r in mlp)
     assert report.totals["regenerated_bytes"] == report.totals["freed_bytes"]

@@ -284,6 +284,9 @@ PyObject* module_recomputes(PyObject* object, void*) {
 PyObject* module_discards(PyObject* object, void*) {
   return PyBool_FromLong(reinterpret_cast<Module*>(object)->discards);
 }
+PyObject* module_unit_layers(PyObject* object, void*) {
+  return PyLong_FromUnsignedLong(reinterpret_cast<Module*>(object)->unit_layers);
+}
 PyObject* module_kind(PyObject* object, void*) {
   return Py_NewRef(reinterpret_cast<Module*>(object)->kind);
 }
@@ -299,12 +302,14 @@ PyMethodDef module_methods[] = {
      "counters() -> dict: regions, replays and bytes in the host's memory"},
     {"reset", module_reset, METH_NOARGS, "reset(): sets the counters to zero"},
     {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef module_properties[] = {{"discards", module_discards, nullptr, nullptr, nullptr},
-                                   {"recomputes", module_recomputes, nullptr, nullptr, nullptr},
-                                   {"kind", module_kind, nullptr, nullptr, nullptr},
-                                   {"name", module_name, nullptr, nullptr, nullptr},
-                                   {"layer", module_layer, nullptr, nullptr, nullptr},
-                                   {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef module_properties[] = {
+    {"discards", module_discards, nullptr, nullptr, nullptr},
+    {"recomputes", module_recomputes, nullptr, nullptr, nullptr},
+    {"unit_layers", module_unit_layers, nullptr, "of how many layers its recompute unit is"},
+    {"kind", module_kind, nullptr, nullptr, nullptr},
+    {"name", module_name, nullptr, nullptr, nullptr},
+    {"layer", module_layer, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot module_slots[] = {
     {Py_tp_dealloc, reinterpret_cast<void*>(module_free)},
     {Py_tp_methods, module_methods},

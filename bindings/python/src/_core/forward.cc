@@ -1,5 +1,7 @@
 // src/_core/forward.cc: the forward of a region: what it was called with, and a holder for all that
 // its graph saves.
+#include <algorithm>
+
 #include "frame.h"
 
 namespace rcpy {
@@ -91,14 +93,31 @@ Frame* layer_before(Module* module) {
                                                                                           : nullptr;
 }
 
-// True if `tensor` is an output of `before`: then a link is kept, and the tensor may go.
+// True where two tensors are the same elements of the same memory: a wrapper of modules (FSDP2)
+// hands on aliases of what it gets.
+bool same_elements(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  DLTensor s, t;
+  if (!borrow_dltensor(a, &s) || !borrow_dltensor(b, &t)) return false;
+  if (s.data != t.data || s.byte_offset != t.byte_offset || s.ndim != t.ndim) return false;
+  if (s.dtype.code != t.dtype.code || s.dtype.bits != t.dtype.bits || !s.strides || !t.strides)
+    return false;
+  if (s.dtype.code == kDLComplex) return false;  // one may be the other's conjugate
+  return std::equal(s.shape, s.shape + s.ndim, t.shape) &&
+         std::equal(s.strides, s.strides + s.ndim, t.strides);
+}
+
+// True if `tensor` is an output of `before`, as it was returned: then a link is kept, and the
+// tensor may go.
 bool link_input(Frame* before, PyObject* tensor, Input* input) {
   if (!before) return false;
   for (size_t i = 0; i < before->b.outputs.size(); ++i) {
-    PyObject* weak = before->b.outputs[i];
-    if (!weak) continue;
-    const Ref alive = call(weak);
-    if (alive.get() != tensor || !version_of(tensor, &input->version)) continue;
+    const Returned& output = before->b.outputs[i];
+    if (!output.weak || !version_of(tensor, &input->version)) continue;
+    const Ref alive = call(output.weak);
+    if (!alive || alive.get() == Py_None || input->version != output.version ||
+        !same_elements(alive.get(), tensor))
+      continue;
     input->kind = Input::kLinked;
     input->output = static_cast<uint32_t>(i);
     input->object = Py_NewRef(object(before));
@@ -169,12 +188,13 @@ bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* key
 void remember_outputs(Frame* frame, PyObject* result) {
   FrameBody& b = frame->b;
   const auto add = [&](PyObject* value) {
-    PyObject* weak = nullptr;
-    if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type))) {
-      weak = PyWeakref_NewRef(value, nullptr);
-      if (!weak) PyErr_Clear();
+    Returned output = {nullptr, 0};
+    if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) &&
+        version_of(value, &output.version)) {
+      output.weak = PyWeakref_NewRef(value, nullptr);
+      if (!output.weak) PyErr_Clear();
     }
-    b.outputs.push_back(weak);
+    b.outputs.push_back(output);
   };
   if (PyTuple_Check(result))
     for (Py_ssize_t i = 0; i < PyTuple_Size(result); ++i) add(PyTuple_GetItem(result, i));
@@ -263,11 +283,13 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   FrameBody& b = frame->b;
   b.module = reinterpret_cast<Module*>(Py_NewRef(object(module)));
   b.flags = flags;
+  b.measurement = meter_measurement();
   b.function = Py_NewRef(function);
   if (a[2] != Py_None) b.extras = Py_NewRef(a[2]);
   if ((flags & kMeasure) && !(b.measures = PyList_New(0))) return nullptr;
   if (!region_open(module, frame, &b.region)) return nullptr;
   Frame* before = flags & kByPolicy ? layer_before(module) : nullptr;
+  const Ref keep_before = Ref::borrow(before ? object(before) : nullptr);  // hooks may run
   if (!keep_inputs(b, before, arguments, keywords)) return nullptr;
   if ((flags & kPreserveRng) && !(b.rng = call(torch_api.get_state).release())) return nullptr;
   if (!keep_environment(b, arguments, keywords)) return nullptr;

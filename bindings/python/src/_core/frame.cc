@@ -80,7 +80,7 @@ void frame_free(PyObject* self) {
   for (Input& input : b.inputs) Py_XDECREF(input.object);
   meter_remove_all(&b.metered);
   for (TensorHeader& header : b.headers) Py_XDECREF(header.other);
-  for (PyObject* output : b.outputs) Py_XDECREF(output);
+  for (const Returned& output : b.outputs) Py_XDECREF(output.weak);
   for (PyObject* record : b.records) Py_XDECREF(record);
   Py_XDECREF(b.function);
   Py_XDECREF(b.names);

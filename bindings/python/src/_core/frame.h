@@ -51,6 +51,12 @@ struct Input {
   PyObject* object = nullptr;  // kLinked: the Frame of that layer
 };
 
+// A tensor that a layer of a unit has returned, not held.
+struct Returned {
+  PyObject* weak;  // NULL where it was no tensor
+  int64_t version;
+};
+
 // Objects whose vectors grew beyond this are not pooled.
 constexpr size_t kPooledEntries = 512;
 
@@ -60,6 +66,7 @@ struct FrameState {
   bool replayed = false;   // the region is no longer EMPTY; another replay needs another one
   bool completed = false;  // the forward has returned
   uint32_t flags = 0;
+  uint32_t measurement = 0;                        // of the meter, that its forward ran in
   PyObject *function = nullptr, *names = nullptr;  // names of the last inputs: keywords
   PyObject *environment = nullptr, *extras = nullptr, *measures = nullptr, *rng = nullptr;
   uint32_t n_records = 0;
@@ -75,7 +82,7 @@ struct FrameBody : FrameState {
   std::vector<TensorHeader> headers;
   std::vector<int64_t> shapes;
   std::unordered_map<PyObject*, Ref> counted;  // storages that freed_bytes has counted, weak
-  std::vector<PyObject*> outputs;              // weak references, in a unit of several layers
+  std::vector<Returned> outputs;               // in a unit of several layers
   std::vector<PyObject*> records;  // tensors that record() copied, where the core cannot
   std::vector<Metered> metered;
 

@@ -29,6 +29,9 @@ Meter& meter() {
   return *the_meter;
 }
 
+// The measured model's forward, or a replay of a part of it, runs on this thread.
+thread_local bool is_inside = false;
+
 bool is_tensor(PyObject* value) {
   return PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type));
 }
@@ -82,6 +85,12 @@ PyObject* meter_leave_out(PyObject*, PyObject* address) {
   Py_RETURN_NONE;
 }
 
+PyObject* meter_enter(PyObject*, PyObject* inside) {
+  const bool before = is_inside;
+  is_inside = inside == Py_True;
+  return PyBool_FromLong(before);
+}
+
 PyObject* meter_read(PyObject*, PyObject*) {
   return Py_BuildValue("(KK)", meter().live, meter().peak);
 }
@@ -99,6 +108,8 @@ PyMethodDef functions[] = {
     {"meter_start", meter_start, METH_O,
      "meter_start(addresses of storages to leave out): counts what is saved from now on"},
     {"meter_leave_out", meter_leave_out, METH_O, "meter_leave_out(address of a storage)"},
+    {"meter_enter", meter_enter, METH_O,
+     "meter_enter(bool) -> the former; whether this thread runs the measured model's forward"},
     {"meter_read", meter_read, METH_NOARGS, "meter_read() -> (live, peak) bytes"},
     {"meter_stop", meter_stop, METH_NOARGS, "meter_stop()"},
     {nullptr, nullptr, 0, nullptr}};
@@ -106,12 +117,24 @@ PyMethodDef functions[] = {
 }  // namespace
 
 bool meter_is_on() {
-  return meter().on;
+  return is_inside && meter().on;
+}
+
+uint32_t meter_measurement() {
+  return meter_is_on() ? meter().measurement : 0;
+}
+
+MeterReplay::MeterReplay(uint32_t measurement) : before_(is_inside) {
+  is_inside = measurement != 0 && measurement == meter().measurement;
+}
+
+MeterReplay::~MeterReplay() {
+  is_inside = before_;
 }
 
 Metered meter_add(PyObject* tensor) {
   Meter& m = meter();
-  if (!m.on || !is_tensor(tensor)) return {};
+  if (!meter_is_on() || !is_tensor(tensor)) return {};
   const PendingError pending;
   uint64_t block = 0, bytes = 0;
   const bool counts = !belongs_to_parameter(tensor) && storage_of(tensor, &block, &bytes);
@@ -136,7 +159,7 @@ void meter_remove(const Metered& holder) {
 }
 
 void meter_add_all(PyObject* value, std::vector<Metered>* out) {
-  if (!value || !meter().on) return;
+  if (!value || !meter_is_on()) return;
   if (is_tensor(value)) {
     out->push_back(meter_add(value));
   } else if (PyTuple_Check(value)) {

@@ -15,7 +15,20 @@ struct Metered {
   uint32_t measurement = 0;
 };
 
+// Whether what this thread saves now belongs to the model that is measured.
 bool meter_is_on();
+// The measurement that a region begins in; 0 is none. Its replays count in that one alone.
+uint32_t meter_measurement();
+class MeterReplay {
+ public:
+  explicit MeterReplay(uint32_t measurement);
+  ~MeterReplay();
+  MeterReplay(const MeterReplay&) = delete;
+  MeterReplay& operator=(const MeterReplay&) = delete;
+
+ private:
+  bool before_;
+};
 // Counts a holder of the tensor's storage; nothing for parameters, and what the measurement leaves
 // out. Never fails.
 Metered meter_add(PyObject* tensor);

@@ -182,6 +182,7 @@ Ref call_again(FrameBody& b, PyObject* arguments, PyObject* keywords) {
 }
 
 bool run_again(Frame* frame, Run* run, PyObject* arguments, PyObject* keywords) {
+  const MeterReplay metered(frame->b.measurement);
   const Ref hook(PyCFunction_New(&repack_method, object(run)));
   static PyObject* unhook = PyCFunction_New(&reunpack_method, nullptr);
   const int grad = call_bool(torch_api.is_grad_enabled);

@@ -9,7 +9,8 @@ class Error(RuntimeError):
     """A call of the library failed.
 
     Attributes:
-        status: the name of the library's status (``"RC_E_ARGUMENT"``), or ``""`` where the binding itself refused.
+        status: the name of the library's status (``"RC_E_ARGUMENT"``), or ``""`` where the binding
+            itself refused.
         field: what was wrong, as the library names it (``"/rules/3/kind"``), or ``""``.
     """
 

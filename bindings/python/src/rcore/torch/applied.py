@@ -30,8 +30,26 @@ _FLAGS = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS | Flag.BY_
 _applied: "weakref.WeakKeyDictionary[nn.Module, Applied]" = weakref.WeakKeyDictionary()
 
 
+class _Gathered:
+    """A layer's forward that can be replayed for the layer behind it, before its own backward.
+
+    FSDP2 gathers the parameters of a layer around its call and just before its backward; a chunk of
+    layers is replayed at once, by their methods, in the backward of its last one.
+    """
+
+    def __init__(self, module: nn.Module, original: Callable[..., Any]) -> None:
+        self.__self__, self._original = module, original
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _core.is_replaying() and hasattr(self.__self__, "unshard"):
+            self.__self__.unshard()  # the end of its backward frees them again
+        return self._original(*args, **kwargs)
+
+
 class _Region:
-    """Stands in for one method of one module and runs it as a region; pickled and copied, it is the method itself."""
+    """Stands in for one method of one module and runs it as a region; pickled and copied, it is the
+    method itself.
+    """
 
     def __init__(self, applied: "Applied", place: Place, original: Callable[..., Any]) -> None:
         functools.update_wrapper(self, original, updated=())
@@ -42,9 +60,14 @@ class _Region:
     def adopt(self) -> None:
         """Runs as the policy says that is applied now."""
         self._module = self._applied.module_of(self._place)
-        self._flags = _FLAGS | (int(Flag.DISCARDS) if self._module.discards and not self._is_layer else 0)
+        in_chunk = self._is_layer and self._module.unit_layers > 1
+        self._function = (_Gathered(self._place.module, self._original)
+                          if in_chunk else self._original)
+        self._flags = _FLAGS | (int(Flag.DISCARDS)
+                                if self._module.discards and not self._is_layer else 0)
         # What is inside a layer that is recomputed as a whole is discarded with it.
-        self._scope = self._is_layer and not self._module.recomputes and self._applied.discards_in(self._place.layer)
+        self._scope = self._is_layer and not self._module.recomputes and self._applied.discards_in(
+            self._place.layer)
 
     def __reduce__(self) -> tuple:
         return getattr, (self._place.module, self._place.method)
@@ -66,13 +89,12 @@ class _Region:
         if self._module.recomputes:
             if self._is_layer:
                 _drop_caches(kwargs)
-                self._applied.check_unit(self._place)
             if extras is None and checkpointing._verify:
                 extras = diagnose.Verify()
             if extras is not None:
                 flags |= int(Flag.MEASURE)
             extras = with_guard(self._original, extras)
-        return _core.run_region(self._module, flags, extras, self._original, args, kwargs)
+        return _core.run_region(self._module, flags, extras, self._function, args, kwargs)
 
     def _observed(self, observer: Observer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         begins = self._module.recomputes and not observer.is_in_region()
@@ -85,7 +107,8 @@ class _Region:
             observer.leave(at, result)
 
     def _compiled(self, *args: Any, **kwargs: Any) -> Any:
-        # A layer may be one of a chunk, whose outputs go: to the compiler each layer is a region of its own.
+        # A layer may be one of a chunk, whose outputs go: to the compiler each layer is a region of
+        # its own.
         if self._module.recomputes and (self._is_layer or not self._module.discards):
             return torch_checkpoint(self._original, *args, use_reentrant=False, **kwargs)
         return self._original(*args, **kwargs)
@@ -95,19 +118,23 @@ def _drop_caches(kwargs: dict[str, Any]) -> None:
     """A key-value cache that a layer fills would be filled again by its replay."""
     for name in _CACHES:
         if kwargs.get(name) is not None:
-            warnings.warn(f"rcore.torch: '{name}' is not passed to a layer that is recomputed; set use_cache=False to "
-                          "silence this", stacklevel=4)
+            warnings.warn(
+                f"rcore.torch: '{name}' is not passed to a layer that is recomputed; set "
+                "use_cache=False to silence this", stacklevel=4)
             kwargs[name] = None
 
 
 class _AttentionFunction:
-    """Stands in for an attention function of transformers: modules that a policy names run it as a region."""
+    """Stands in for an attention function of transformers: modules that a policy names run it as a
+    region.
+    """
 
     def __init__(self, original: Callable[..., Any]) -> None:
         functools.update_wrapper(self, original, updated=())
         self._original = original
         # Weak, as a region knows the module and its model.
-        self.regions: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[_Region]]" = weakref.WeakKeyDictionary()
+        self.regions: weakref.WeakKeyDictionary[nn.Module, weakref.ref[_Region]]
+        self.regions = weakref.WeakKeyDictionary()
 
     def __reduce__(self) -> tuple:
         return getattr, (sys.modules[self._original.__module__], self._original.__name__)
@@ -121,7 +148,8 @@ class _AttentionFunction:
 
 
 class Applied:
-    """A policy on a model: what ``apply`` returns. ``with apply(model, policy):`` takes it off at the end.
+    """A policy on a model: what ``apply`` returns. ``with apply(model, policy):`` takes it off at
+    the end.
 
     Attributes:
         policy: as given.
@@ -156,13 +184,13 @@ class Applied:
         self.dead_rules = [f"path {r.path!r}" for r in dead] + self._dead_kinds()
 
     def adopt(self, policy: Policy) -> None:
-        """Takes a policy for the regions that begin from now on; what has begun goes on as it was."""
+        """Takes a policy for the regions that begin from now on; what has begun goes on as it was.
+        """
         self.table = policy.check(**self._facts)
         self.context = _core.make_context()
         self.context.configure(self.table)
         self.modules: list[tuple[Place, _core.Module]] = []
         self._registered: dict[int, _core.Module] = {}
-        self._chunked: set[int] = set()
         for region in self._regions:
             region.adopt()
 
@@ -172,15 +200,21 @@ class Applied:
 
     def discarding_kinds(self) -> list[str]:
         """Those whose outputs go where a policy recomputes them."""
-        everything = Policy(rules=[{"kind": k, "action": "recompute"} for k in self.kinds()]).check(**self._facts)
-        return [k for k in self.kinds() if k != "layer" and everything.decide(k, 0, _ROLE_OUTPUT)["action"] == _RECOMPUTE]
+        everything = Policy(rules=[{"kind": k, "action": "recompute"} for k in self.kinds()]).check(
+            **self._facts)
+        return [
+            k for k in self.kinds()
+            if k != "layer" and everything.decide(k, 0, _ROLE_OUTPUT)["action"] == _RECOMPUTE
+        ]
 
     def _dead_kinds(self) -> list[str]:
         settings = self.policy.settings
         asked = list(settings.get("recompute_modules") or ())
         if settings.get("recompute_granularity") == "selective" and not asked:
             asked = ["core_attn"]
-        asked += [r["kind"] for r in settings.get("rules", ()) if isinstance(r, dict) and r.get("kind")]
+        asked += [
+            r["kind"] for r in settings.get("rules", ()) if isinstance(r, dict) and r.get("kind")
+        ]
         if settings.get("recompute_granularity") == "full":
             asked.append("layer")
         kinds = {p.kind for p in self.places}
@@ -191,7 +225,8 @@ class Applied:
     def discards_in(self, layer: int) -> bool:
         """Whether any output in that layer is discarded."""
         kinds = {p.kind for p in self.places if p.layer == layer and p.kind != "layer"}
-        return any(self.table.decide(kind, layer, _ROLE_OUTPUT)["action"] == _RECOMPUTE for kind in kinds)
+        return any(
+            self.table.decide(kind, layer, _ROLE_OUTPUT)["action"] == _RECOMPUTE for kind in kinds)
 
     def module_of(self, place: Place) -> "_core.Module":
         """The core's module of a place."""
@@ -200,25 +235,10 @@ class Applied:
         return self._registered[id(place)]
 
     def _register(self, place: Place) -> "_core.Module":
-        for role in (_ROLE_SAVED, _ROLE_INPUT, _ROLE_OUTPUT):
-            decision = self.table.decide(place.kind, place.layer, role)
-            if decision["action"] == _STORE:
-                raise Error(f"policy: {place.kind} of layer {place.layer} is to be stored elsewhere; rcore.torch keeps "
-                            "or recomputes", "RC_E_UNSUPPORTED", "rules")
-        module = _core.make_module(self.context, self.table, place.kind, place.path or place.kind, place.layer)
+        module = _core.make_module(self.context, self.table, place.kind, place.path or place.kind,
+                                   place.layer)
         self.modules.append((place, module))
-        in_chunk = place.kind == "layer" and self.table.decide("layer", place.layer, _ROLE_SAVED)["n_layers"] > 1
-        if in_chunk and module.recomputes:
-            self._chunked.add(place.layer)
         return module
-
-    def check_unit(self, place: Place) -> None:
-        """A chunk of layers is replayed at once: parameters that are gathered layer by layer are not there."""
-        if place.layer not in self._chunked or not hasattr(place.module, "unshard"):
-            return
-        raise Error("policy: recompute_num_layers > 1 with layers that FSDP2 shards one by one: the replay of a chunk needs "
-                    "the parameters of all its layers; shard the chunks, or set recompute_num_layers to 1",
-                    "RC_E_UNSUPPORTED", "recompute_num_layers")
 
     def install(self) -> None:
         """Puts the regions in place."""
@@ -277,11 +297,12 @@ class Applied:
 
 
 # The numbers of rcore.h.
-_ROLE_INPUT, _ROLE_SAVED, _ROLE_OUTPUT = 1, 2, 3
-_RECOMPUTE, _STORE = 1, 2
-_BUILT_IN = frozenset(("core_attn", "mlp", "moe", "shared_experts", "layer", "qkv_linear", "attn_proj", "expert_fc1",
-                       "fused_group_mlp", "layernorm", "moe_act", "mla_up_proj", "gdn_norm_out", "gdp_in_proj", "gdp_qkv",
-                       "mhc", "attn_norm", "mlp_norm"))
+_ROLE_OUTPUT = 3
+_RECOMPUTE = 1
+_BUILT_IN = frozenset(
+    ("core_attn", "mlp", "moe", "shared_experts", "layer", "qkv_linear", "attn_proj", "expert_fc1",
+     "fused_group_mlp", "layernorm", "moe_act", "mla_up_proj", "gdn_norm_out", "gdp_in_proj",
+     "gdp_qkv", "mhc", "attn_norm", "mlp_norm"))
 
 _attention_places: dict[tuple[str, str], tuple[_AttentionFunction, Callable[[], None]]] = {}
 
@@ -303,7 +324,8 @@ def _attention_functions(module: nn.Module) -> list[_AttentionFunction]:
     return functions
 
 
-def _stand_in(key: tuple[str, str], original: Callable[..., Any], put: Callable[[Any], None]) -> _AttentionFunction:
+def _stand_in(key: tuple[str, str], original: Callable[..., Any],
+              put: Callable[[Any], None]) -> _AttentionFunction:
     if key not in _attention_places:
         function = _AttentionFunction(original)
         put(function)
@@ -325,10 +347,11 @@ def apply(model: nn.Module, policy: Policy, mapping: KindMapping | None = None) 
     """Applies a policy to a model; the model's names, attributes and state_dict stay as they are.
 
     Args:
-        model: a model of Hugging Face, one of torch.nn's Transformer layers, or any that ``mapping`` explains.
+        model: a model of Hugging Face, one of torch.nn's Transformer layers, or any that
+            ``mapping`` explains.
         policy: what to keep, recompute and discard. Whatever was applied before is removed first.
-        mapping: kinds of modules that are not recognised: a dict from path patterns to kinds, or a function
-            ``(path, module) -> kind or None``.
+        mapping: kinds of modules that are not recognised: a dict from path patterns to kinds, or a
+            function ``(path, module) -> kind or None``.
 
     Returns:
         The applied policy; ``report`` and ``remove`` find it by the model too.
@@ -342,8 +365,8 @@ def apply(model: nn.Module, policy: Policy, mapping: KindMapping | None = None) 
     remove(model)
     applied = Applied(model, policy, mapping)
     for rule in applied.dead_rules:
-        warnings.warn(f"rcore.torch.apply: {rule} of the policy matched no module of the model", UnusedRuleWarning,
-                      stacklevel=2)
+        warnings.warn(f"rcore.torch.apply: {rule} of the policy matched no module of the model",
+                      UnusedRuleWarning, stacklevel=2)
     try:
         applied.install()
     except BaseException:
@@ -374,6 +397,8 @@ def enable_gradient_checkpointing(model: nn.Module, **options: Any) -> None:
         **options: of ``rcore.torch.checkpoint``.
     """
     options.setdefault("use_reentrant", False)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": options["use_reentrant"]})
+    model.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": options["use_reentrant"]})
     model._set_gradient_checkpointing(
-        enable=True, gradient_checkpointing_func=functools.partial(checkpointing.checkpoint, **options))
+        enable=True, gradient_checkpointing_func=functools.partial(checkpointing.checkpoint,
+                                                                   **options))

@@ -1,9 +1,10 @@
-# rcore/torch/budget.py: from what a warm-up forward saved to the fastest choice that a budget allows.
+# rcore/torch/budget.py: from what a warm-up forward saved to the fastest choice that a budget
+# allows.
 """Plans within a budget of saved bytes.
 
-The compiled planner chooses among the places; whether a choice fits is read from the forecast, which is exact. As places
-that share a block free another number of bytes together than apart, the planner is also asked with budgets around the
-user's, until its choice is the best that fits.
+The compiled planner chooses among the places; whether a choice fits is read from the forecast,
+which is exact. As places that share a block free another number of bytes together than apart, the
+planner is also asked with budgets around the user's, until its choice is the best that fits.
 """
 from __future__ import annotations
 
@@ -45,8 +46,14 @@ class Plan:
 def _variants(forecast: Forecast) -> Iterator[list[Group]]:
     """Sets of groups that do not contain each other: the outer ones, and those inside them."""
     groups = list(forecast.groups)
-    inner = {g for g in groups for o in groups if o.layer == g.layer and o != g and forecast.contains(o, g)}
-    outer = {o for o in groups for g in inner if o.layer == g.layer and o != g and forecast.contains(o, g)}
+    inner = {
+        g for g in groups for o in groups
+        if o.layer == g.layer and o != g and forecast.contains(o, g)
+    }
+    outer = {
+        o for o in groups for g in inner
+        if o.layer == g.layer and o != g and forecast.contains(o, g)
+    }
     yield [g for g in groups if g not in inner]
     if inner:
         yield [g for g in groups if g not in outer]
@@ -88,15 +95,21 @@ class _Search:
         return self._peaks[choice]
 
 
-def _inventory(search: _Search, groups: list[Group], whole: int) -> tuple[dict[str, Any], list[Group | None]]:
+def _inventory(search: _Search, groups: list[Group],
+               whole: int) -> tuple[dict[str, Any], list[Group | None]]:
     """The request's measured tensors, and what each of its layers is.
 
-    A layer of the request is a stretch of the forward that ends with a place, so that what was saved behind it is not
-    held any more when the place is replayed. Its tensors are what the place saves, and the rest, which stays.
+    A layer of the request is a stretch of the forward that ends with a place, so that what was
+    saved behind it is not held any more when the place is replayed. Its tensors are what the place
+    saves, and the rest, which stays.
     """
     forecast = search.forecast
-    outside = [g for g in groups if g.layer not in {s.place.layer for s in forecast.layers[:whole]} and search.freed[g] > 0]
-    ends: list[tuple[int, Group | None]] = sorted(((forecast.replayed_at(g), g) for g in outside), key=lambda e: e[0])
+    outside = [
+        g for g in groups
+        if g.layer not in {s.place.layer for s in forecast.layers[:whole]} and search.freed[g] > 0
+    ]
+    ends: list[tuple[int, Group | None]] = sorted(((forecast.replayed_at(g), g) for g in outside),
+                                                  key=lambda e: e[0])
     ends += [(forecast.end, None)]
     rest = dict.fromkeys(range(len(ends)), 0)
     freed = set().union(*(search.freed_blocks[g] for g in outside))
@@ -105,38 +118,53 @@ def _inventory(search: _Search, groups: list[Group], whole: int) -> tuple[dict[s
             rest[bisect.bisect_left(ends, at + 1, key=lambda e: e[0])] += forecast.bytes_of(block)
     classes: dict[tuple, dict[str, Any]] = {}
     for number, (_, group) in enumerate(ends):
-        tensors = [{"name": "rest", "kind": "measured_rest", "slot": "rest", "role": "saved", "bytes": rest[number],
-                    "can_recompute": False}]
+        tensors = [{
+            "name": "rest", "kind": "measured_rest", "slot": "rest", "role": "saved",
+            "bytes": rest[number], "can_recompute": False
+        }]
         if group is not None:
-            tensors.append({"name": "place", "kind": f"measured_{group.kind}", "slot": "saved", "role": "saved",
-                            "bytes": search.freed[group], "recompute_seconds": search.seconds[group]})
-        entry = classes.setdefault(tuple(tuple(t.values()) for t in tensors), {
-            "name": f"stretch{len(classes)}", "layers": [], "forward_seconds": 0.001, "backward_seconds": 0.002,
-            "tensors": tensors})
+            tensors.append({
+                "name": "place", "kind": f"measured_{group.kind}", "slot": "saved", "role": "saved",
+                "bytes": search.freed[group], "recompute_seconds": search.seconds[group]
+            })
+        entry = classes.setdefault(
+            tuple(tuple(t.values()) for t in tensors), {
+                "name": f"stretch{len(classes)}", "layers": [], "forward_seconds": 0.001,
+                "backward_seconds": 0.002, "tensors": tensors
+            })
         entry["layers"].append(number)
     kinds = sorted({t["kind"] for c in classes.values() for t in c["tensors"]})
-    return {"num_layers": len(ends), "kinds": kinds, "classes": list(classes.values())}, [g for _, g in ends]
+    return {"num_layers": len(ends), "kinds": kinds,
+            "classes": list(classes.values())}, [g for _, g in ends]
 
 
-def _ask(inventory: dict[str, Any], budget: int, groups: list[Group | None], whole: int) -> Choice | None:
+def _ask(inventory: dict[str, Any], budget: int, groups: list[Group | None],
+         whole: int) -> Choice | None:
     """The planner's choice; None where it sees none."""
-    request = {"rcore_plan": 1, "inventory": inventory, "budget_bytes": budget, "options": ["recompute"]}
+    request = {
+        "rcore_plan": 1, "inventory": inventory, "budget_bytes": budget, "options": ["recompute"]
+    }
     try:
         report = make_plan(request)
     except Error as error:
         if error.status == "RC_E_BUDGET":
             return None
         raise
-    decisions = [d for rank in report["ranks"] for d in rank["decisions"] if d["action"] == "recompute"]
+    decisions = [
+        d for rank in report["ranks"] for d in rank["decisions"] if d["action"] == "recompute"
+    ]
     chosen = (groups[at] for d in decisions for at in d["layers"])
     return Choice(frozenset(g for g in chosen if g is not None), whole)
 
 
 def _search_groups(search: _Search, groups: list[Group], whole: int) -> None:
-    """Asks for the places outside of the first `whole` layers, with the user's budget and with others around it."""
+    """Asks for the places outside of the first `whole` layers, with the user's budget and with
+    others around it.
+    """
     search.fits(Choice(frozenset(), whole))
     inventory, places = _inventory(search, groups, whole)
-    low, high = 0, sum(t["bytes"] * len(c["layers"]) for c in inventory["classes"] for t in c["tensors"])
+    low, high = 0, sum(
+        t["bytes"] * len(c["layers"]) for c in inventory["classes"] for t in c["tensors"])
     middle = min(search.budget, high)
     for _ in range(_QUESTIONS):
         choice = _ask(inventory, middle, places, whole)
@@ -172,10 +200,13 @@ def settings_of(forecast: Forecast, choice: Choice) -> dict[str, Any]:
             rules.append({"kind": kind, "action": "recompute", "first_layer": first, "n_layers": n})
     layers = [s.place.layer for s in forecast.layers]
     if choice.unit > 1:
-        rules.append({"kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": len(layers),
-                      "group_layers": choice.unit})
+        rules.append({
+            "kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": len(layers),
+            "group_layers": choice.unit
+        })
     elif choice.whole:
-        rules.append({"kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": choice.whole})
+        rules.append(
+            {"kind": "layer", "action": "recompute", "first_layer": 0, "n_layers": choice.whole})
     return {"rcore_policy": 1, "rules": rules}
 
 
@@ -199,7 +230,8 @@ def plan_within(limit: int | float, forecast: Forecast) -> Plan:
             for unit in range(2, len(forecast.layers) + 1):
                 search.fits(Choice(unit=unit))
     if search.best is None:
-        raise Error(f"budget: {budget} bytes for what is saved for backward; the least that would do is {search.least[0]} "
-                    f"(keeping everything takes {everything})", "RC_E_BUDGET", "budget")
-    return Plan(search.best, budget, search.peak(search.best), everything, forecast.seconds(search.best),
-                settings_of(forecast, search.best))
+        raise Error(
+            f"budget: {budget} bytes for what is saved for backward; the least that would do is "
+            f"{search.least[0]} (keeping everything takes {everything})", "RC_E_BUDGET", "budget")
+    return Plan(search.best, budget, search.peak(search.best), everything,
+                forecast.seconds(search.best), settings_of(forecast, search.best))

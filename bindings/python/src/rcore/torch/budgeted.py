@@ -27,15 +27,20 @@ Signature = tuple
 
 
 def _signature(model: nn.Module, inputs: Any) -> Signature:
-    tensors = tuple((tuple(t.shape), t.dtype, t.requires_grad) for t in tree_leaves(inputs) if isinstance(t, torch.Tensor))
-    autocast = torch.is_autocast_enabled(torch._C._get_accelerator().type) or torch.is_autocast_enabled("cpu")
+    tensors = tuple((tuple(t.shape), t.dtype, t.requires_grad)
+                    for t in tree_leaves(inputs)
+                    if isinstance(t, torch.Tensor))
+    autocast = torch.is_autocast_enabled(
+        torch._C._get_accelerator().type) or torch.is_autocast_enabled("cpu")
     return model.training, autocast, tensors
 
 
 class Budgeted:
-    """The first forward of each shape of inputs is the warm-up: its layers are recomputed, and what they save is recorded.
+    """The first forward of each shape of inputs is the warm-up: its layers are recomputed, and what
+    they save is recorded.
 
-    A plan is made at its end and holds for the forwards of that shape from the next one on. The first of these is measured.
+    A plan is made at its end and holds for the forwards of that shape from the next one on. The
+    first of these is measured.
 
     Attributes:
         plans: what was planned, by the shape of the inputs.
@@ -91,20 +96,23 @@ class Budgeted:
         self._adopted = signature
 
     def settle(self) -> bool:
-        """Called by the compiler while it traces, once for a graph: the last plan is the one that is compiled.
+        """Called by the compiler while it traces, once for a graph: the last plan is the one that
+        is compiled.
 
-        Nothing can be measured inside a graph. Without a plan the graph recomputes what the warm-up does, and a warning
-        says so.
+        Nothing can be measured inside a graph. Without a plan the graph recomputes what the warm-up
+        does, and a warning says so.
         """
         if self.plans:
             self._adopt(next(reversed(self.plans)))
         else:
-            warnings.warn("rcore.torch: a budget is planned from a forward that is not compiled, and there was none: this "
-                          "graph recomputes every layer. Run one forward and backward of the model itself before "
-                          "torch.compile's", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                "rcore.torch: a budget is planned from a forward that is not compiled, and there "
+                "was none: this graph recomputes every layer. Run one forward and backward of the "
+                "model itself before torch.compile's", RuntimeWarning, stacklevel=2)
         return bool(self.plans)
 
-    # What torch.compiler.assume_constant_result() does; that would import the compiler, for seconds, where nobody uses it.
+    # What torch.compiler.assume_constant_result() does; that would import the compiler, for
+    # seconds, where nobody uses it.
     settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _observe(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -119,7 +127,8 @@ class Budgeted:
         finally:
             self._applied.observer = None
             observed = observer.finish()
-        self.plans[signature] = plan_within(self._limit, Forecast(observed, self._applied.discarding_kinds()))
+        self.plans[signature] = plan_within(self._limit,
+                                            Forecast(observed, self._applied.discarding_kinds()))
         return result
 
     def read_meter(self, stop: bool = False) -> None:
@@ -133,8 +142,10 @@ class Budgeted:
         self._meter = None
         measured, plan = meter.stop(), self.plans[signature]
         if measured > plan.budget_bytes:
-            warnings.warn(f"rcore.torch: a step held {measured} saved bytes; its budget is {plan.budget_bytes}, and "
-                          f"{plan.predicted_bytes} were predicted", RuntimeWarning, stacklevel=3)
+            warnings.warn(
+                f"rcore.torch: a step held {measured} saved bytes; its budget is "
+                f"{plan.budget_bytes}, and {plan.predicted_bytes} were "
+                "predicted", RuntimeWarning, stacklevel=3)
 
     def close(self) -> None:
         """Ends what is measured."""
@@ -147,6 +158,8 @@ class Budgeted:
         if signature is None:
             return None
         plan = self.plans[signature]
-        return {"budget_bytes": plan.budget_bytes, "predicted_bytes": plan.predicted_bytes,
-                "keep_all_bytes": plan.keep_all_bytes, "measured_bytes": self.measured.get(signature),
-                "replay_seconds": plan.replay_seconds, "rules": plan.settings["rules"]}
+        return {
+            "budget_bytes": plan.budget_bytes, "predicted_bytes": plan.predicted_bytes,
+            "keep_all_bytes": plan.keep_all_bytes, "measured_bytes": self.measured.get(signature),
+            "replay_seconds": plan.replay_seconds, "rules": plan.settings["rules"]
+        }

@@ -17,7 +17,10 @@ from rcore.torch import diagnose
 from rcore.torch.engine import Flag, checkpoint_module, torch_checkpoint
 from rcore.torch.state import with_guard
 
-__all__ = ["checkpoint", "checkpoint_sequential", "set_checkpoint_debug_enabled", "set_checkpoint_early_stop", "set_verify"]
+__all__ = [
+    "checkpoint", "checkpoint_sequential", "set_checkpoint_debug_enabled",
+    "set_checkpoint_early_stop", "set_verify"
+]
 
 ContextFn = Callable[[], tuple[ContextManager, ContextManager]]
 
@@ -46,8 +49,9 @@ def _flags(preserve_rng_state: bool, early_stop: bool, determinism_check: Any) -
     return int(flags)
 
 
-def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context_fn: ContextFn,
-          determinism_check: Any, debug: bool, early_stop: bool, preserve_rng_state: bool) -> Any:
+def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+          context_fn: ContextFn, determinism_check: Any, debug: bool, early_stop: bool,
+          preserve_rng_state: bool) -> Any:
     """Everything that is not the default: contexts, checks and logs around the region."""
     flags = _flags(preserve_rng_state, early_stop, determinism_check)
     debug = _debug if _debug is not None else debug
@@ -61,8 +65,9 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     elif determinism_check in ("default", "none"):
         measure = None
     else:
-        raise ValueError("determinism_check should be one of ['default', 'none', 'verify'] or a callable, "
-                         f"but got {determinism_check}")
+        raise ValueError(
+            "determinism_check should be one of ['default', 'none', 'verify'] or a callable, "
+            f"but got {determinism_check}")
     extras = None
     if debug:
         extras = diagnose.Debug(measure)
@@ -78,7 +83,8 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return _run(checkpoint_module, flags, with_guard(function, extras), function, args, kwargs)
 
 
-def _compiled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Any:
+def _compiled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+              **options: Any) -> Any:
     """Under torch.compile the compiler itself recomputes: torch's own call is what it knows."""
     return torch_checkpoint(function, *args, use_reentrant=False, **options, **kwargs)
 
@@ -94,22 +100,25 @@ def checkpoint(
     preserve_rng_state: bool = True,
     **kwargs: Any,
 ) -> Any:
-    """Runs ``function(*args, **kwargs)`` without keeping what its backward needs, and runs it again to get that.
+    """Runs ``function(*args, **kwargs)`` without keeping what its backward needs, and runs it again
+    to get that.
 
-    The semantics are those of ``torch.utils.checkpoint.checkpoint(..., use_reentrant=False)``: the same tensors, the
-    same gradients, the same errors. Without a function it returns a decorator.
+    The semantics are those of ``torch.utils.checkpoint.checkpoint(..., use_reentrant=False)``: the
+    same tensors, the same gradients, the same errors. Without a function it returns a decorator.
 
     Args:
-        function: what to run. In backward it is run again, with the arguments, generators, autocast and default
-            device that it was run with.
-        *args: its arguments, any objects. Tensors among them must not be changed in place until backward.
-        use_reentrant: True hands the call to torch's own reentrant implementation. None warns, as torch does, and
-            means False.
+        function: what to run. In backward it is run again, with the arguments, generators, autocast
+            and default device that it was run with.
+        *args: its arguments, any objects. Tensors among them must not be changed in place until
+            backward.
+        use_reentrant: True hands the call to torch's own reentrant implementation. None warns, as
+            torch does, and means False.
         context_fn: returns two context managers, for the forward and for its repetition; such as
             ``torch.utils.checkpoint.create_selective_checkpoint_contexts`` makes.
-        determinism_check: ``"default"`` compares shape, dtype and device of each tensor with the forward's, ``"none"``
-            nothing, ``"verify"`` compares values too, by digest, and names module, tensor and operator where they
-            differ. A callable is called with each tensor, and its results are compared.
+        determinism_check: ``"default"`` compares shape, dtype and device of each tensor with the
+            forward's, ``"none"`` nothing, ``"verify"`` compares values too, by digest, and names
+            module, tensor and operator where they differ. A callable is called with each tensor,
+            and its results are compared.
         debug: on an error, the message has the operators of both runs.
         early_stop: stop the repetition once it has made all that is needed.
         preserve_rng_state: the repetition draws what the forward drew.
@@ -121,17 +130,17 @@ def checkpoint(
     Raises:
         CheckpointError: in backward, where the repetition did not do what the forward did.
     """
-    if (use_reentrant is False and type(function) is FunctionType and preserve_rng_state and early_stop and not debug
-            and determinism_check == "default" and context_fn is noop_context_fn and _untouched
-            and not is_dynamo_compiling()):
+    if (use_reentrant is False and type(function) is FunctionType and preserve_rng_state
+            and early_stop and not debug and determinism_check == "default"
+            and context_fn is noop_context_fn and _untouched and not is_dynamo_compiling()):
         return _run(checkpoint_module, _FAST, None, function, args, kwargs)
     if function is None:
         return functools.partial(_decorate, use_reentrant=use_reentrant, context_fn=context_fn,
-                                 determinism_check=determinism_check, debug=debug, early_stop=early_stop,
-                                 preserve_rng_state=preserve_rng_state)
+                                 determinism_check=determinism_check, debug=debug,
+                                 early_stop=early_stop, preserve_rng_state=preserve_rng_state)
     if is_dynamo_compiling():
-        return _compiled(function, args, kwargs, context_fn=context_fn, debug=debug, early_stop=early_stop,
-                         preserve_rng_state=preserve_rng_state)
+        return _compiled(function, args, kwargs, context_fn=context_fn, debug=debug,
+                         early_stop=early_stop, preserve_rng_state=preserve_rng_state)
     if use_reentrant is not False:
         if use_reentrant is None:
             _warn_unset()
@@ -140,20 +149,23 @@ def checkpoint(
     if (preserve_rng_state and early_stop and determinism_check == "default" and not debug
             and context_fn is noop_context_fn and _untouched):
         return _run(checkpoint_module, _FAST, with_guard(function), function, args, kwargs)
-    return _slow(function, args, kwargs, context_fn, determinism_check, debug, early_stop, preserve_rng_state)
+    return _slow(function, args, kwargs, context_fn, determinism_check, debug, early_stop,
+                 preserve_rng_state)
 
 
 def _warn_unset() -> None:
     warnings.warn(
-        "rcore.torch.checkpoint: the use_reentrant parameter should be passed explicitly. Unset means "
-        "use_reentrant=False here; torch.utils.checkpoint may take it as True.", stacklevel=3)
+        "rcore.torch.checkpoint: the use_reentrant parameter should be passed explicitly. Unset "
+        "means use_reentrant=False here; torch.utils.checkpoint may take it as True.", stacklevel=3)
 
 
-def _reentrant(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context_fn: ContextFn,
-               debug: bool, preserve_rng_state: bool) -> Any:
+def _reentrant(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+               context_fn: ContextFn, debug: bool, preserve_rng_state: bool) -> Any:
     if context_fn is not noop_context_fn or debug:
-        raise ValueError("Passing `context_fn` or `debug` is only supported when use_reentrant=False.")
-    return torch_checkpoint(function, *args, use_reentrant=True, preserve_rng_state=preserve_rng_state, **kwargs)
+        raise ValueError(
+            "Passing `context_fn` or `debug` is only supported when use_reentrant=False.")
+    return torch_checkpoint(function, *args, use_reentrant=True,
+                            preserve_rng_state=preserve_rng_state, **kwargs)
 
 
 def _decorate(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -164,8 +176,8 @@ def _decorate(function: Callable[..., Any], **options: Any) -> Callable[..., Any
     return wrapper
 
 
-def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentrant: bool | None = None,
-                          **kwargs: Any) -> Any:
+def checkpoint_sequential(functions: Any, segments: int, input: Any,
+                          use_reentrant: bool | None = None, **kwargs: Any) -> Any:
     """Runs a sequence of functions in ``segments`` chunks, each but the last of them a region.
 
     Args:
@@ -198,7 +210,8 @@ def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentra
     size = len(functions) // segments
     last = size * (segments - 1)
     for start in range(0, last, size or 1):
-        input = checkpoint(chunk(start, start + size), input, use_reentrant=use_reentrant, preserve_rng_state=preserve)
+        input = checkpoint(chunk(start, start + size), input, use_reentrant=use_reentrant,
+                           preserve_rng_state=preserve)
     return chunk(last, len(functions))(input)
 
 

@@ -1,4 +1,5 @@
-# rcore/torch/diagnose.py: what surrounds the two runs of a region that is to be explained: contexts, logs, digests.
+# rcore/torch/diagnose.py: what surrounds the two runs of a region that is to be explained:
+# contexts, logs, digests.
 """Contexts around a region's forward and replay, and errors that say where the two differ."""
 from __future__ import annotations
 
@@ -38,29 +39,34 @@ def digest(tensor: torch.Tensor) -> Digest:
     if plain.layout is not torch.strided:
         plain = plain.to_dense()
     plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
-    content = ctypes.string_at(plain.data_ptr(), plain.numel() * plain.element_size()) if plain.numel() else b""
+    content = ctypes.string_at(plain.data_ptr(),
+                               plain.numel() * plain.element_size()) if plain.numel() else b""
     return Digest(hashlib.blake2b(content, digest_size=8).hexdigest())
 
 
 class Contexts:
     """Runs the forward in one context manager and the replay in another."""
 
-    def __init__(self, forward: ContextManager, replay: ContextManager, measure: Measure = None) -> None:
+    def __init__(self, forward: ContextManager, replay: ContextManager,
+                 measure: Measure = None) -> None:
         self._forward, self._replay, self._measure = forward, replay, measure
 
-    def forward(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict | None) -> Any:
+    def forward(self, function: Callable[..., Any], arguments: tuple[Any, ...],
+                keywords: dict | None) -> Any:
         """The region's forward."""
         failed = True
         with self._forward:
             result = function(*arguments, **(keywords or {}))
             failed = False
         if failed:
-            raise RuntimeError("torch.utils.checkpoint: the forward context provided by context_fn suppressed an "
-                               "exception raised during the checkpointed forward. This is not supported because "
-                               "checkpoint cannot return a value for a failed forward.")
+            raise RuntimeError(
+                "torch.utils.checkpoint: the forward context provided by context_fn suppressed an "
+                "exception raised during the checkpointed forward. This is not supported because "
+                "checkpoint cannot return a value for a failed forward.")
         return result
 
-    def replay(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict | None) -> Any:
+    def replay(self, function: Callable[..., Any], arguments: tuple[Any, ...],
+               keywords: dict | None) -> Any:
         """The region's replay."""
         with self._replay:
             return function(*arguments, **(keywords or {}))
@@ -70,7 +76,8 @@ class Contexts:
         with torch.no_grad():
             return self._measure(tensor)
 
-    def explain(self, error: CheckpointError, module: Any, mismatches: list | None) -> CheckpointError | None:
+    def explain(self, error: CheckpointError, module: Any,
+                mismatches: list | None) -> CheckpointError | None:
         """A better error than ``error``, or None."""
         return None
 
@@ -124,14 +131,19 @@ class Debug(Contexts):
                                for i, (name, stack) in enumerate(zip(log.operators, log.stacks)))
 
         return CheckpointError(
-            "An error happened while unpacking tensors; dumping logs of latest computation because you passed "
+            "An error happened while unpacking tensors; dumping logs of latest computation "
+            "because you passed "
             "`debug=True` to checkpoint().\n\n"
-            f"1. Stack traces of the operators that ran in the original forward\n\n{stacks('original', self.first)}\n\n"
-            f"2. Stack traces of the operators that ran during recomputation\n\n{stacks('recompute', self.second)}\n\n"
+            f"1. Stack traces of the operators that ran in the original "
+            f"forward\n\n{stacks('original', self.first)}\n\n"
+            f"2. Stack traces of the operators that ran during "
+            f"recomputation\n\n{stacks('recompute', self.second)}\n\n"
             "3. Log of operators in the original forward and recomputation\n\n"
-            "Operations executed during the original forward:\n\n" + "\n".join(self.first.operators)
-            + "\n\nOperations executed during recomputation:\n\n" + "\n".join(self.second.operators)
-            + "\n\nERROR: Detected non-determinism while running activation checkpointing\n" + str(error))
+            "Operations executed during the original forward:\n\n" +
+            "\n".join(self.first.operators) + "\n\nOperations executed during recomputation:\n\n" +
+            "\n".join(self.second.operators) +
+            "\n\nERROR: Detected non-determinism while running activation checkpointing\n" +
+            str(error))
 
 
 class Verify(Contexts):
@@ -151,7 +163,8 @@ class Verify(Contexts):
 
     def measure(self, tensor):
         if self._in_forward:
-            maker = self.log.makers.get(tensor.data_ptr()) if tensor.layout is torch.strided else None
+            maker = self.log.makers.get(
+                tensor.data_ptr()) if tensor.layout is torch.strided else None
             self._names.append(f"made by {maker}" if maker else "made before the region")
         self.log.paused = True
         try:
@@ -162,8 +175,12 @@ class Verify(Contexts):
     def explain(self, error, module, mismatches):
         if not mismatches or not isinstance(mismatches[0][1], Digest):
             return None
-        lines = [f"saved tensor {i}, {self._names[i]}: {was} in forward, {now} in replay" for i, was, now in mismatches[:8]]
+        lines = [
+            f"saved tensor {i}, {self._names[i]}: {was} in forward, {now} in replay"
+            for i, was, now in mismatches[:8]
+        ]
         more = f"\n... and {len(mismatches) - 8} more" if len(mismatches) > 8 else ""
         return CheckpointError(
-            f"rcore.torch: replay of module '{module.name}' (kind {module.kind}, layer {module.layer}) gave other values "
+            f"rcore.torch: replay of module '{module.name}' (kind {module.kind}, layer "
+            f"{module.layer}) gave other values "
             "than its forward:\n" + "\n".join(lines) + more, status="RC_E_MISMATCH")

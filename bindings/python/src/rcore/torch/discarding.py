@@ -1,4 +1,5 @@
-# rcore/torch/discarding.py: functions whose outputs are freed once read, and made again for the backward of their readers.
+# rcore/torch/discarding.py: functions whose outputs are freed once read, and made again for the
+# backward of their readers.
 """discard_output() and discards()."""
 from __future__ import annotations
 
@@ -25,9 +26,10 @@ _FLAGS = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS | Flag.DIS
 def discards() -> Iterator[None]:
     """The scope in which outputs of ``discard_output`` functions are read.
 
-    What reads such an output inside does not keep it: its graph remembers where the value comes from. So the output is
-    freed with the last reference of the program to it, and made again when the backward of a reader asks for it. No
-    tensor has to be named, and nobody can read freed memory.
+    What reads such an output inside does not keep it: its graph remembers where the value comes
+        from. So the output is
+    freed with the last reference of the program to it, and made again when the backward of a reader
+    asks for it. No tensor has to be named, and nobody can read freed memory.
     """
     scope = _core.make_scope()
     with scope:
@@ -43,7 +45,8 @@ class DiscardedOutput:
         reasons: why not, each once.
     """
 
-    def __init__(self, function: Callable[..., Any], consumer: torch.nn.Module | None = None) -> None:
+    def __init__(self, function: Callable[..., Any],
+                 consumer: torch.nn.Module | None = None) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
         self._pending: list[Emptied] = []
@@ -53,7 +56,9 @@ class DiscardedOutput:
             consumer.register_forward_hook(self._consumed)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the function; in an open scope its outputs are dropped by themselves, else by ``discard``."""
+        """Runs the function; in an open scope its outputs are dropped by themselves, else by
+        ``discard``.
+        """
         if not torch.is_grad_enabled():
             return self._function(*args, **kwargs)
         if _core.scope_is_open():
@@ -71,24 +76,31 @@ class DiscardedOutput:
 
     def _consumed(self, module: torch.nn.Module, arguments: Any, result: Any) -> None:
         if torch.is_grad_enabled() and self._pending:
-            self.discard(*[t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and t.requires_grad])
+            self.discard(
+                *
+                [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and t.requires_grad])
 
     def discard(self, *readers: torch.Tensor) -> int:
-        """Frees the outputs of the calls so far; their memory is filled again when a gradient of a reader arrives.
+        """Frees the outputs of the calls so far; their memory is filled again when a gradient of a
+        reader arrives.
 
-        An output is freed only where all that holds its memory is known: the tensor itself, and what the graph between
-        it and the readers has saved. One that the program still has a view of, that was changed in place, or that a
-        graph outside of the readers' saved, keeps its bytes; ``reasons`` says why, and a warning does once.
+        An output is freed only where all that holds its memory is known: the tensor itself, and
+            what the graph between
+        it and the readers has saved. One that the program still has a view of, that was changed in
+        place, or that a graph outside of the readers' saved, keeps its bytes; ``reasons`` says why,
+        and a warning does once.
 
         Args:
-            *readers: tensors that were computed from the outputs, and whose graphs hold all that has read them.
+            *readers: tensors that were computed from the outputs, and whose graphs hold all that
+                has read them.
 
         Returns:
             The bytes that were freed.
         """
         if not readers:
-            raise Error("rcore.torch: discard() needs a tensor that was computed from the outputs, or a consumer, or a "
-                        "discards() scope", "RC_E_ARGUMENT", "readers")
+            raise Error(
+                "rcore.torch: discard() needs a tensor that was computed from the outputs, or a "
+                "consumer, or a discards() scope", "RC_E_ARGUMENT", "readers")
         pending, self._pending = self._pending, []
         freed = 0
         for p in pending:
@@ -111,30 +123,36 @@ class DiscardedOutput:
             return
         self.reasons.append(reason)
         name = getattr(self._function, "__name__", type(self._function).__name__)
-        warnings.warn(f"rcore.torch: discard() of {name} frees nothing: {reason}", KeptOutputWarning, stacklevel=4)
+        warnings.warn(f"rcore.torch: discard() of {name} frees nothing: {reason}",
+                      KeptOutputWarning, stacklevel=4)
 
 
-def discard_output(function: Callable[..., Any], consumer: torch.nn.Module | None = None) -> DiscardedOutput:
-    """A function whose outputs do not stay for backward: they are freed once read, and made again from its inputs.
+def discard_output(function: Callable[..., Any],
+                   consumer: torch.nn.Module | None = None) -> DiscardedOutput:
+    """A function whose outputs do not stay for backward: they are freed once read, and made again
+    from its inputs.
 
     There are three ways to say when they have been read::
 
         norm = rcore.torch.discard_output(self.norm)
-        with rcore.torch.discards():       # by a scope: nothing is named, nothing can be read too late
+        with rcore.torch.discards():       # by a scope: nothing is named, nothing can be read too
+        late
             z = self.linear(norm(x))
 
-        norm = rcore.torch.discard_output(self.norm, consumer=self.linear)   # by the module that reads it
-        z = self.linear(norm(x))
+        norm = rcore.torch.discard_output(self.norm, consumer=self.linear)   # by the module that
+        reads it z = self.linear(norm(x))
 
         y = norm(x); z = self.linear(y)
-        norm.discard(z)                    # by a tensor computed from it, as Megatron names its hook tensor
+        norm.discard(z)                    # by a tensor computed from it, as Megatron names its
+        hook tensor
 
-    In the last two the storage of ``y`` is emptied at once, and every use of ``y`` before backward is an error. Where the
-    program has a view of ``y`` by then, ``y`` keeps its bytes.
-    An output that is a view of an input is left alone.
+    In the last two the storage of ``y`` is emptied at once, and every use of ``y`` before backward
+    is an error. Where the program has a view of ``y`` by then, ``y`` keeps its bytes. An output
+    that is a view of an input is left alone.
 
     Args:
         function: a module or function; what it saves for its own backward is not kept either.
-        consumer: the module that reads the outputs, all of them, and whose outputs carry the gradient.
+        consumer: the module that reads the outputs, all of them, and whose outputs carry the
+            gradient.
     """
     return DiscardedOutput(function, consumer)

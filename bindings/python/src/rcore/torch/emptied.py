@@ -1,11 +1,14 @@
-# rcore/torch/emptied.py: outputs whose storage is empty until backward, and the proof that nobody can read them meanwhile.
+# rcore/torch/emptied.py: outputs whose storage is empty until backward, and the proof that nobody
+# can read them meanwhile.
 """Emptying a storage that torch owns.
 
-A tensor over an empty storage must not be read: an operator of the CPU would follow a null pointer. So a storage is
-emptied only where every holder of it is known. Nodes of the graph that saved it get a note instead, of which output of
-which region it is, and take the value from a replay. The program's own tensors get the inside of a stand-in that has no
-storage at all: an operator, a kernel of C++ and a switched-off ``__torch_function__`` meet an error, not memory. The
-counts of references that torch gives say whether there is anybody else; then nothing is freed.
+A tensor over an empty storage must not be read: an operator of the CPU would follow a null pointer.
+    So a storage is
+emptied only where every holder of it is known. Nodes of the graph that saved it get a note instead,
+of which output of which region it is, and take the value from a replay. The program's own tensors
+get the inside of a stand-in that has no storage at all: an operator, a kernel of C++ and a
+switched-off ``__torch_function__`` meet an error, not memory. The counts of references that torch
+gives say whether there is anybody else; then nothing is freed.
 """
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from rcore.errors import Error
 __all__ = ["Discarded", "Emptied"]
 
 #: What looks at a tensor without looking at its memory.
-_HARMLESS = frozenset((
-    "__hash__", "dim", "element_size", "is_complex", "is_floating_point", "ndimension", "nelement", "numel", "register_hook",
-    "retain_grad", "size", "storage_offset", "stride", "untyped_storage"))
-_HARMLESS_ATTRIBUTES = frozenset((
-    "_backward_hooks", "_cdata", "_version", "device", "dtype", "grad", "grad_fn", "is_cpu", "is_cuda", "is_leaf", "is_meta",
-    "is_nested", "is_quantized", "is_sparse", "itemsize", "layout", "nbytes", "ndim", "output_nr", "requires_grad",
-    "retains_grad", "shape"))
+_HARMLESS = frozenset(("__hash__", "dim", "element_size", "is_complex", "is_floating_point",
+                       "ndimension", "nelement", "numel", "register_hook", "retain_grad", "size",
+                       "storage_offset", "stride", "untyped_storage"))
+_HARMLESS_ATTRIBUTES = frozenset(
+    ("_backward_hooks", "_cdata", "_version", "device", "dtype", "grad", "grad_fn", "is_cpu",
+     "is_cuda", "is_leaf", "is_meta", "is_nested", "is_quantized", "is_sparse", "itemsize",
+     "layout", "nbytes", "ndim", "output_nr", "requires_grad", "retains_grad", "shape"))
 
 
 def _attribute(func: Any) -> str | None:
@@ -37,14 +40,17 @@ def _attribute(func: Any) -> str | None:
 
 
 def _refuse(name: str) -> Error:
-    return Error(f"rcore.torch: {name}() reads an output that was discarded; it is there again in backward only. Read it "
-                 "before discard(), or clone it", "RC_E_STATE")
+    return Error(
+        f"rcore.torch: {name}() reads an output that was discarded; it is there again in backward "
+        "only. Read it before discard(), or clone it", "RC_E_STATE")
 
 
 class Discarded(torch.Tensor):
-    """A tensor whose storage holds 0 bytes until its readers' backward. Every use of it is an error.
+    """A tensor whose storage holds 0 bytes until its readers' backward. Every use of it is an
+    error.
 
-    ``_real`` is what it was, over the empty storage; ``_answers`` what that cannot tell; ``_root`` of what it is a view.
+    ``_real`` is what it was, over the empty storage; ``_answers`` what that cannot tell; ``_root``
+    of what it is a view.
     """
 
     _real: torch.Tensor
@@ -135,7 +141,8 @@ class _Block:
 
     def __init__(self, storage: torch.UntypedStorage) -> None:
         self.storage, self.nbytes = storage, storage.nbytes()
-        self.outputs: list[tuple[int, torch.Tensor, int]] = []  # index, tensor, version; until it is emptied
+        # Index, tensor, version; until it is emptied.
+        self.outputs: list[tuple[int, torch.Tensor, int]] = []
         # What is written when it is filled: of the first output.
         self.first: tuple[int, torch.dtype, Any, Any, int] | None = None
         self._emptied: list["weakref.ref[torch.Tensor]"] = []
@@ -167,10 +174,13 @@ class _Block:
         return None
 
     def note(self, region: Any, holders: list[_Holder]) -> bool:
-        """Gives the nodes notes instead of the memory; False, and nothing done, where one reads it as something else."""
+        """Gives the nodes notes instead of the memory; False, and nothing done, where one reads it
+        as something else.
+        """
         notes = []
         for _, _, saved in holders:
-            found = (_core.note_output(region, index, output, saved) for index, output, _ in self.outputs)
+            found = (_core.note_output(region, index, output, saved)
+                     for index, output, _ in self.outputs)
             notes.append(next((n for n in found if n is not None), None))
         if None in notes:
             return False
@@ -251,13 +261,14 @@ class _Block:
         index, dtype, size, stride, offset = self.first
         value = region.output(index)
         self.storage.resize_(self.nbytes)
-        # Through an alias of its own, so that the version which readers have noted stays. The whole storage, where the
-        # output was a part of it.
+        # Through an alias of its own, so that the version which readers have noted stays. The whole
+        # storage, where the output was a part of it.
         if value.untyped_storage().nbytes() == self.nbytes:
             self.storage.copy_(value.untyped_storage())
         else:
             with torch.no_grad():
-                torch.empty(0, dtype=dtype, device=value.device).set_(self.storage, offset, size, stride).copy_(value)
+                torch.empty(0, dtype=dtype, device=value.device).set_(self.storage, offset, size,
+                                                                      stride).copy_(value)
         self.restore()
 
 
@@ -274,7 +285,11 @@ class Emptied:
 
     def __init__(self, region: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._region = region
-        inputs = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        inputs = {
+            t.untyped_storage()._cdata
+            for t in tree_leaves((args, kwargs))
+            if isinstance(t, torch.Tensor)
+        }
         # An input that is itself discarded is filled first.
         self._before = [p for p in (_emptied.get(i) for i in inputs) if p is not None]
         self._blocks: dict[int, _Block] = {}
@@ -286,14 +301,17 @@ class Emptied:
             block = self._blocks.setdefault(storage._cdata, _Block(storage))
             block.outputs.append((index, t, t._version))
             _emptied[storage._cdata] = self
-        self._since = min((_sequence_number(t) for b in self._blocks.values() for _, t, _ in b.outputs), default=0)
+        self._since = min(
+            (_sequence_number(t) for b in self._blocks.values() for _, t, _ in b.outputs),
+            default=0)
 
     def empty(self, readers: Sequence[torch.Tensor]) -> int:
         """Empties what can be; returns the bytes."""
         holders: dict[int, list[_Holder]] = {at: [] for at in self._blocks}
         for node in _nodes_since(readers, self._since):
             for saved, t in _saved_by(node):
-                found = holders.get(t.untyped_storage()._cdata) if t.layout is torch.strided else None
+                found = holders.get(
+                    t.untyped_storage()._cdata) if t.layout is torch.strided else None
                 if found is not None:
                     found.append((node, saved, t))
         saved = t = found = None  # no name may count as a holder

@@ -1,4 +1,5 @@
-# rcore/torch/engine.py: hands torch's functions to the extension, and keeps the context of regions marked by hand.
+# rcore/torch/engine.py: hands torch's functions to the extension, and keeps the context of regions
+# marked by hand.
 """The extension's hot path, set up for the torch of this process."""
 from __future__ import annotations
 
@@ -93,7 +94,9 @@ exchange_capsule: bool = _setup()
 
 _POLICY = _core.make_policy(
     '{"rcore_policy": 1, "kinds": ["checkpoint", {"name": "discard", "discards_output": true}],'
-    ' "rules": [{"kind": "checkpoint", "action": "recompute"}, {"kind": "discard", "action": "recompute"}]}')
+    ' "rules": [{"kind": "checkpoint", "action": "recompute"}, {"kind": "discard", "action": '
+    '"recompute"}]}'
+)
 _CONTEXT = _core.make_context()
 _CONTEXT.configure(_POLICY)
 

@@ -1,5 +1,8 @@
-# rcore/torch/environment.py: the state of torch that a replay must see as its forward saw it, where it is not the default.
-"""What a replay restores beside the CPU generator: autocast, the default device, and the generators of devices."""
+# rcore/torch/environment.py: the state of torch that a replay must see as its forward saw it, where
+# it is not the default.
+"""What a replay restores beside the CPU generator: autocast, the default device, and the generators
+of devices.
+"""
 from __future__ import annotations
 
 import contextlib
@@ -12,7 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from rcore.errors import Error
 
-__all__ = ["Environment", "capture_environment", "has_accelerator", "refuse_sharded", "replay_in_environment"]
+__all__ = [
+    "Environment", "capture_environment", "has_accelerator", "refuse_sharded",
+    "replay_in_environment"
+]
 
 
 def _accelerator() -> str | None:
@@ -39,11 +45,12 @@ def _autocast_of(device: str) -> dict[str, Any] | None:
 class Environment:
     """The state at the begin of a region."""
 
-    def __init__(self, preserve_rng: bool, arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -> None:
+    def __init__(self, preserve_rng: bool, arguments: tuple[Any, ...],
+                 keywords: dict[str, Any] | None) -> None:
         self.device_type = _accelerator()
         self.autocast = [_autocast_of(d) for d in ("cpu", self.device_type) if d is not None]
-        self.default_device = next(
-            (m for m in reversed(_get_current_function_mode_stack()) if isinstance(m, DeviceContext)), None)
+        self.default_device = next((m for m in reversed(_get_current_function_mode_stack())
+                                    if isinstance(m, DeviceContext)), None)
         self.preserve_rng = preserve_rng
         self.generators: list[tuple[int, torch.Tensor]] = []
         self.initialised = False
@@ -57,12 +64,14 @@ class Environment:
                 self.generators = [(d, module.get_rng_state(d)) for d in sorted(devices)]
 
     def after_forward(self) -> None:
-        """Refuses a device that the region itself initialised: its generator could not be captured."""
+        """Refuses a device that the region itself initialised: its generator could not be captured.
+        """
         if self.device_type is None or self.initialised or not self.preserve_rng:
             return
         if getattr(torch.get_device_module(self.device_type), "_initialized", False):
-            raise RuntimeError("PyTorch's device state was initialized in the forward pass of a Checkpoint, "
-                               "which is not allowed. Please open an issue if you need this feature.")
+            raise RuntimeError(
+                "PyTorch's device state was initialized in the forward pass of a Checkpoint, "
+                "which is not allowed. Please open an issue if you need this feature.")
 
     @contextlib.contextmanager
     def _generators_restored(self):
@@ -87,7 +96,8 @@ class Environment:
             stack.enter_context(self.default_device)
 
 
-def capture_environment(preserve_rng: bool, arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -> Environment:
+def capture_environment(preserve_rng: bool, arguments: tuple[Any, ...],
+                        keywords: dict[str, Any] | None) -> Environment:
     """Called by the extension where something is not at its default."""
     return Environment(preserve_rng, arguments, keywords)
 
@@ -100,20 +110,28 @@ def _enter_defaults(stack: contextlib.ExitStack) -> None:
 
 
 def refuse_sharded(function: Callable[..., Any]) -> None:
-    """Refuses a replay ahead of backward of what FSDP2 shards: outside of backward it would gather as a forward does."""
-    owner = function if isinstance(function, torch.nn.Module) else getattr(function, "__self__", None)
+    """Refuses a replay ahead of backward of what FSDP2 shards: outside of backward it would gather
+    as a forward does.
+    """
+    owner = function if isinstance(function, torch.nn.Module) else getattr(
+        function, "__self__", None)
     if not isinstance(owner, torch.nn.Module):
         return
     for module in owner.modules():
         if hasattr(module, "unshard") and hasattr(module, "reshard"):
-            raise Error(f"rcore.torch: replay() ahead of backward of {type(module).__name__}, which FSDP2 shards: outside "
-                        "of backward its parameters are not gathered. Call module.unshard() first and replay a function "
-                        "that holds no sharded module, or let backward replay it", "RC_E_UNSUPPORTED")
+            raise Error(
+                f"rcore.torch: replay() ahead of backward of {type(module).__name__}, which FSDP2 "
+                "shards: outside of backward its parameters are not gathered. Call "
+                "module.unshard() first and replay a function that holds no sharded module, or let "
+                "backward replay it", "RC_E_UNSUPPORTED")
 
 
-def replay_in_environment(environment: Environment | None, extras: Any, module: Any, function: Callable[..., Any],
-                          arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -> Any:
-    """Calls ``function`` again as the forward was called; by the extension, where the fast path does not do."""
+def replay_in_environment(environment: Environment | None, extras: Any, module: Any,
+                          function: Callable[..., Any], arguments: tuple[Any, ...],
+                          keywords: dict[str, Any] | None) -> Any:
+    """Calls ``function`` again as the forward was called; by the extension, where the fast path
+    does not do.
+    """
     with contextlib.ExitStack() as stack:
         if environment is not None:
             environment.enter(stack)

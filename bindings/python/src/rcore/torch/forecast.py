@@ -1,9 +1,10 @@
-# rcore/torch/forecast.py: the bytes that a graph will hold at each moment of a step, for any choice of what is recomputed.
+# rcore/torch/forecast.py: the bytes that a graph will hold at each moment of a step, for any choice
+# of what is recomputed.
 """Saved bytes of a step, from the record of one forward.
 
-Positions are those of `Observed.saves`. Backward passes them from the last to the first, which is the order in which the
-engine runs nodes; a block is held from its save, or from its region's replay, until backward has passed the first position
-that saved it.
+Positions are those of `Observed.saves`. Backward passes them from the last to the first, which is
+the order in which the engine runs nodes; a block is held from its save, or from its region's
+replay, until backward has passed the first position that saved it.
 """
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ class Forecast:
             saved = sum(self._observed.bytes[b] for b in self._observed.saves[s.begin:s.end])
             alike.setdefault((s.place.kind, s.end - s.begin, saved), []).append(s)
         for sites in alike.values():
-            seconds = statistics.median(s.seconds for s in sites), statistics.median(s.whole_seconds for s in sites)
+            seconds = statistics.median(s.seconds for s in sites), statistics.median(
+                s.whole_seconds for s in sites)
             for s in sites:
                 s.seconds, s.whole_seconds = seconds
 
@@ -85,9 +87,14 @@ class Forecast:
         return any(s.around in outers for s in self.groups[inner])
 
     def _regions(self, choice: Choice) -> tuple[list[Site], list[Site]]:
-        """(regions whose outputs stay, regions whose outputs are discarded); units of layers as one site each."""
+        """(regions whose outputs stay, regions whose outputs are discarded); units of layers as one
+        site each.
+        """
         if choice.unit > 1:
-            return [_joined(self.layers[i:i + choice.unit]) for i in range(0, len(self.layers), choice.unit)], []
+            return [
+                _joined(self.layers[i:i + choice.unit])
+                for i in range(0, len(self.layers), choice.unit)
+            ], []
         chosen = list(self.layers[:choice.whole])
         whole = {id(s) for s in chosen}
         discarded = []
@@ -96,14 +103,18 @@ class Forecast:
                 layer = self._scope[id(site)]
                 if id(layer) in whole:
                     continue
-                (discarded if group.kind in self._discarding and layer is not None else chosen).append(site)
+                (discarded
+                 if group.kind in self._discarding and layer is not None else chosen).append(site)
         return chosen, discarded
 
     def seconds(self, choice: Choice) -> float:
         """What the replays of a step take."""
         if choice.unit > 1:
-            # All layers of a unit but the last run to their end: the next one needs what they return.
-            units = [self.layers[i:i + choice.unit] for i in range(0, len(self.layers), choice.unit)]
+            # All layers of a unit but the last run to their end: the next one needs what they
+            # return.
+            units = [
+                self.layers[i:i + choice.unit] for i in range(0, len(self.layers), choice.unit)
+            ]
             return sum(sum(s.whole_seconds for s in unit[:-1]) + unit[-1].seconds for unit in units)
         kept, discarded = self._regions(choice)
         return sum(s.seconds for s in kept) + sum(s.whole_seconds for s in discarded)
@@ -138,7 +149,9 @@ class Forecast:
         for site in kept:
             self._regenerated(site, site.end - 1, hold)
         for site in discarded:
-            moments = [m for block in site.outputs - site.inputs for m in notes.get((id(site), block), ())]
+            moments = [
+                m for block in site.outputs - site.inputs for m in notes.get((id(site), block), ())
+            ]
             begin = max((last for _, last in moments), default=site.end - 1)
             self._regenerated(site, begin, hold)
             saved = set(self._observed.saves[site.begin:site.end])
@@ -156,8 +169,11 @@ class Forecast:
             if block not in site.inputs:
                 hold(block, at, begin)
 
-    def _notes(self, kept: list[Site], discarded: list[Site]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-        """(a discarding site, one of its outputs) -> when its readers need it: (the last moment, the first one)."""
+    def _notes(self, kept: list[Site],
+               discarded: list[Site]) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        """(a discarding site, one of its outputs) -> when its readers need it: (the last moment,
+        the first one).
+        """
         makers: dict[int, list[Site]] = {}
         for site in discarded:
             for block in site.outputs - site.inputs:
@@ -169,8 +185,11 @@ class Forecast:
                 scope = self._scope[id(site)]
                 moments = [(at, at) for at in range(site.end, scope.end)
                            if self._observed.saves[at] == block and at not in inside]
-                moments += [(r.begin, r.end - 1) for r in kept + discarded
-                            if block in r.inputs and site.end <= r.begin < scope.end and r.end > r.begin]
+                moments += [
+                    (r.begin, r.end - 1)
+                    for r in kept + discarded
+                    if block in r.inputs and site.end <= r.begin < scope.end and r.end > r.begin
+                ]
                 found[id(site), block] = moments
         return found
 
@@ -204,5 +223,5 @@ def _joined(sites: list[Site]) -> Site:
     for site in sites:
         inputs |= site.inputs - made
         made |= site.outputs
-    return Site(sites[0].place, sites[0].begin, inputs, sites[0].around, sites[-1].end, sites[-1].outputs,
-                sites[-1].seconds, sites[-1].whole_seconds)
+    return Site(sites[0].place, sites[0].begin, inputs, sites[0].around, sites[-1].end,
+                sites[-1].outputs, sites[-1].seconds, sites[-1].whole_seconds)

@@ -1,4 +1,5 @@
-# rcore/torch/measuring.py: the bytes that a model's graph holds for backward, measured while it runs.
+# rcore/torch/measuring.py: the bytes that a model's graph holds for backward, measured while it
+# runs.
 """The meter around a model's forward."""
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Counts what is saved by forwards that run through ``run``, and what replays make again, until ``stop``.
+    """Counts what is saved by forwards that run through ``run``, and what replays make again, until
+    ``stop``.
 
-    Each storage counts once, with all its bytes, from the first time that something holds it for backward to the last.
-    Parameters, buffers and the model's own inputs do not count. There is one meter in a process.
+    Each storage counts once, with all its bytes, from the first time that something holds it for
+    backward to the last. Parameters, buffers and the model's own inputs do not count. There is one
+    meter in a process.
     """
 
     _current: "weakref.ref[Meter] | None" = None
@@ -29,7 +32,8 @@ class Meter:
         """`yields`: another meter may end this one."""
         other = Meter.running()
         if other is not None and not other._yields:
-            raise Error("rcore.torch: the saved bytes of another model are being measured", "RC_E_STATE")
+            raise Error("rcore.torch: the saved bytes of another model are being measured",
+                        "RC_E_STATE")
         if other is not None:
             other.stop()
         Meter._current = weakref.ref(self)
@@ -42,12 +46,18 @@ class Meter:
         """The meter that measures now."""
         return cls._current() if cls._current is not None else None
 
-    def run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(self, forward: Callable[..., Any], args: tuple[Any, ...],
+            kwargs: dict[str, Any]) -> Any:
         """A forward of the model."""
-        for address in storages_of(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
+        for address in storages_of(
+                t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
             _core.meter_leave_out(address)
-        with torch.autograd.graph.saved_tensors_hooks(_core.keep_saved, _core.unpack_saved):
-            return forward(*args, **kwargs)
+        before = _core.meter_enter(True)  # what another model saves meanwhile is not this one's
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(_core.keep_saved, _core.unpack_saved):
+                return forward(*args, **kwargs)
+        finally:
+            _core.meter_enter(before)
 
     def peak(self) -> int:
         """The most bytes so far."""

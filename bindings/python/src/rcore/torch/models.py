@@ -1,9 +1,12 @@
-# rcore/torch/models.py: finds the layers of a model and the submodules in them that a policy can speak about.
+# rcore/torch/models.py: finds the layers of a model and the submodules in them that a policy can
+# speak about.
 """Which module of a model is of which kind.
 
-Models are recognised by their structure, not by a list of classes: a layer is an element of a ModuleList that has an
-attention and a feed-forward part under one of the names that transformers use. That covers the decoders of Hugging Face
-(Llama, Mistral, Mixtral, Qwen, DeepSeek, GPT-2 and their like) and torch.nn's Transformer layers.
+Models are recognised by their structure, not by a list of classes: a layer is an element of a
+    ModuleList that has an
+attention and a feed-forward part under one of the names that transformers use. That covers the
+decoders of Hugging Face (Llama, Mistral, Mixtral, Qwen, DeepSeek, GPT-2 and their like) and
+torch.nn's Transformer layers.
 """
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ class Place:
         layer: the index of its layer in the model.
         path: where it is, as in ``named_modules``.
         module: the module whose method is run as a region.
-        method: that method; ``"attention"`` stands for the attention function that the module calls.
+        method: that method; ``"attention"`` stands for the attention function that the module
+            calls.
     """
 
     kind: str
@@ -104,11 +108,15 @@ def _uses_attention_functions(module: nn.Module) -> bool:
     except ImportError:
         return False
     config = getattr(module, "config", None)
-    return type(module).__module__.startswith("transformers.") and hasattr(config, "_attn_implementation")
+    return type(module).__module__.startswith("transformers.") and hasattr(
+        config, "_attn_implementation")
 
 
 def _places_of_torch_layer(index: int, path: str, layer: nn.Module) -> list[Place]:
-    places = [Place("layer", index, path, layer), Place("mlp", index, f"{path}._ff_block", layer, "_ff_block")]
+    places = [
+        Place("layer", index, path, layer),
+        Place("mlp", index, f"{path}._ff_block", layer, "_ff_block")
+    ]
     norms = [f"norm{i}" for i in (1, 2, 3) if hasattr(layer, f"norm{i}")]
     for name in norms:
         kind = "mlp_norm" if name == norms[-1] else "attn_norm"
@@ -130,7 +138,8 @@ def _places_of_layer(index: int, path: str, layer: nn.Module, found: Found) -> l
     for up in UP_PROJECTIONS:
         if isinstance(getattr(attention, up, None), nn.Module):
             found.latent_attention = True
-            places.append(Place("mla_up_proj", index, f"{path}.{name}.{up}", getattr(attention, up)))
+            places.append(Place("mla_up_proj", index, f"{path}.{name}.{up}", getattr(attention,
+                                                                                     up)))
     name, feed = _child(layer, FEED_FORWARD)
     experts = getattr(feed, "experts", None)
     if not isinstance(experts, nn.Module):
@@ -143,7 +152,8 @@ def _places_of_layer(index: int, path: str, layer: nn.Module, found: Found) -> l
         places.append(Place("shared_experts", index, f"{path}.{name}.{shared[0]}", shared[1]))
     activation = _child(experts, ACTIVATION)
     if activation is not None:
-        places.append(Place("moe_act", index, f"{path}.{name}.experts.{activation[0]}", activation[1]))
+        places.append(
+            Place("moe_act", index, f"{path}.{name}.experts.{activation[0]}", activation[1]))
     return places
 
 
@@ -166,7 +176,9 @@ def find_places(model: nn.Module, mapping: KindMapping | None = None) -> Found:
         table = dict(mapping)
 
         def mapping(path: str, module: nn.Module) -> str | None:
-            return next((kind for pattern, kind in table.items() if fnmatch.fnmatchcase(path, pattern)), None)
+            return next(
+                (kind for pattern, kind in table.items() if fnmatch.fnmatchcase(path, pattern)),
+                None)
 
     if not found.layers:
         mapped = [(p, m) for p, m in model.named_modules() if mapping(p, m) == "layer"]
@@ -179,8 +191,9 @@ def find_places(model: nn.Module, mapping: KindMapping | None = None) -> Found:
     return found
 
 
-def places_of_rules(model: nn.Module, found: Found,
-                    rules: Iterable[Rule]) -> tuple[list[Place], list[dict], list[dict], list[Rule]]:
+def places_of_rules(
+        model: nn.Module, found: Found,
+        rules: Iterable[Rule]) -> tuple[list[Place], list[dict], list[dict], list[Rule]]:
     """Places, kinds and rules of a policy's paths, and those of its rules that matched nothing."""
     places: list[Place] = []
     kinds: list[dict] = []
@@ -200,6 +213,7 @@ def places_of_rules(model: nn.Module, found: Found,
         for place in matched:  # the last rule that names a module decides
             named[place.path] = place
         kinds.append({"name": f"path_{number}", "discards_output": rule.action == "discard"})
-        lines.append({"kind": f"path_{number}", "action": "keep" if rule.action == "keep" else "recompute"})
+        lines.append(
+            {"kind": f"path_{number}", "action": "keep" if rule.action == "keep" else "recompute"})
     places = list(named.values())
     return places, kinds, lines, dead

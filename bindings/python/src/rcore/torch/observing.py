@@ -1,4 +1,5 @@
-# rcore/torch/observing.py: what one forward saves for its backward, where, how many bytes, and what running it again takes.
+# rcore/torch/observing.py: what one forward saves for its backward, where, how many bytes, and what
+# running it again takes.
 """The record of a warm-up forward, from which a plan is made."""
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Site:
 
 @dataclasses.dataclass
 class Observed:
-    """What a forward saved: blocks of memory in the order in which the graph took them, and the places it was in.
+    """What a forward saved: blocks of memory in the order in which the graph took them, and the
+    places it was in.
 
     Attributes:
         saves: the block of each saved tensor.
@@ -180,7 +182,9 @@ class Observer:
         """Nothing better."""
 
     def pack(self, t: torch.Tensor) -> Any:
-        """The hook for what is saved outside of regions. The inputs of regions pass here too, and no node saves them."""
+        """The hook for what is saved outside of regions. The inputs of regions pass here too, and
+        no node saves them.
+        """
         if self.recording and not self._begins_region:
             self.save(t)
         return _core.keep_saved(t)

@@ -16,8 +16,9 @@ __all__ = ["collect_regions", "is_replaying", "record"]
 def collect_regions() -> Iterator[list["_core.Region"]]:
     """Gives the regions that begin on this thread inside, in the order in which their forwards end.
 
-    A region can be replayed ahead of backward, ``region.replay()``; every backward after that shares what it made,
-    until ``region.release()`` or until the graph frees its saved tensors. The list keeps the regions' inputs alive.
+    A region can be replayed ahead of backward, ``region.replay()``; every backward after that
+    shares what it made, until ``region.release()`` or until the graph frees its saved tensors. The
+    list keeps the regions' inputs alive.
     """
     regions: list[_core.Region] = []
     before = _core.collect(regions)
@@ -28,16 +29,20 @@ def collect_regions() -> Iterator[list["_core.Region"]]:
 
 
 def is_replaying() -> bool:
-    """Whether the code that calls this runs for a second time, in backward, to make saved tensors again."""
+    """Whether the code that calls this runs for a second time, in backward, to make saved tensors
+    again.
+    """
     return _core.is_replaying()
 
 
 def record(tensor: torch.Tensor) -> torch.Tensor:
-    """Keeps a small result that must be the same in replay: a router's choice, a sampled index, a scale.
+    """Keeps a small result that must be the same in replay: a router's choice, a sampled index, a
+    scale.
 
-    In the forward of a region the content is copied. In its replay the same call overwrites ``tensor`` with that copy,
-    so that what follows takes the forward's way, even where a near-tie would now fall to the other side. Outside of
-    regions it does nothing. Record the same tensors in the same order each time.
+    In the forward of a region the content is copied. In its replay the same call overwrites
+    ``tensor`` with that copy, so that what follows takes the forward's way, even where a near-tie
+    would now fall to the other side. Outside of regions it does nothing. Record the same tensors in
+    the same order each time.
 
     Returns:
         ``tensor``, or its contiguous copy.
