@@ -18,10 +18,16 @@ Status missing_error(const Region* r, uint32_t slot) {
                        r->module->name.c_str(), r->module->layer, why));
 }
 
-Status find_present(Region* r, uint32_t slot, SlotState** out) {
+// Content that is there, in memory that the core knows.
+Status find_readable(Region* r, uint32_t slot, SlotState** out) {
   RC_TRY(check_slot(r, slot));
   SlotState* s = slot_resolve(r, slot);
   if (!s || !s->present()) return missing_error(r, slot);
+  const bool of_host = s->content == SlotState::kHostKept || s->content == SlotState::kHostManaged;
+  if (of_host && !s->host_data && (s->meta.bytes() > 0 || s->role == RC_ROLE_SAVED))
+    return Status(RC_E_STATE, "slot",
+                  format("slot '%s' is in the host's memory, at an address the core was not told",
+                         r->def(slot).name.c_str()));
   *out = s;
   return ok_status();
 }
@@ -36,11 +42,7 @@ void* slot_data(const SlotState& s) {
 
 Status region_view(Locked&, Region* r, uint32_t slot, Stream stream, rc_tensor_spec* out) {
   SlotState* s = nullptr;
-  RC_TRY(find_present(r, slot, &s));
-  if (s->content == SlotState::kHostManaged && !s->host_data)
-    return Status(RC_E_STATE, "slot",
-                  format("slot '%s' is in the host's memory, at an address the core was not told",
-                         r->def(slot).name.c_str()));
+  RC_TRY(find_readable(r, slot, &s));
   if (s->content == SlotState::kBlock) RC_TRY(r->context->storage.use(s->block, stream, false));
   s->meta.fill(slot_data(*s), out);
   return ok_status();
@@ -95,7 +97,7 @@ Status region_tensor(Locked& lock, Region* r, uint32_t slot, Stream stream, rc_t
 
 Status region_restore(Locked&, Region* r, uint32_t slot, Stream stream, const rc_tensor_spec& to) {
   SlotState* s = nullptr;
-  RC_TRY(find_present(r, slot, &s));
+  RC_TRY(find_readable(r, slot, &s));
   TensorMeta meta;
   RC_TRY(TensorMeta::read(to, "destination", &meta));
   if (!meta.same_as(s->meta))

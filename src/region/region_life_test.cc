@@ -446,9 +446,27 @@ TEST(HostSlot, IsMissingWhereThePolicyDropsItAndBackAfterReplay) {
   EXPECT_EQ(calls, 2);
   rc_tensor_spec view = rc_tensor_spec_init();
   EXPECT_EQ(rc_region_view(r, 0, nullptr, &view), RC_E_STATE);
+  EXPECT_EQ(rc_region_restore(r, 0, nullptr, Bytes(8).get()), RC_E_STATE);
   EXPECT_EQ(save_bytes(r, 0, nullptr, 8), RC_E_STATE);
   EXPECT_EQ(host.live(), 0u);
   rc_region_release(r, nullptr);
+}
+
+TEST(HostOutput, CannotBeReadWhereTheCoreWasNotToldItsAddress) {
+  Host host;
+  TestModule& mlp = host.module("mlp", 0, {out("y"), out("empty")}, nullptr, {.host_slots = true});
+  for (const rc_output_mode mode : {RC_OUTPUT_KEEP, RC_OUTPUT_HOST}) {
+    rc_region* r = host.begin(mlp);
+    EXPECT_EQ(rc_region_output(r, 0, mode, Bytes(8).get(), nullptr), RC_OK) << last_message();
+    EXPECT_EQ(rc_region_output(r, 1, mode, Bytes(0).get(), nullptr), RC_OK) << last_message();
+    EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+    char to[8];
+    rc_tensor_spec view = rc_tensor_spec_init();
+    EXPECT_EQ(rc_region_view(r, 0, nullptr, &view), RC_E_STATE);
+    EXPECT_EQ(rc_region_restore(r, 0, nullptr, Bytes(8, to).get()), RC_E_STATE);
+    EXPECT_EQ(rc_region_restore(r, 1, nullptr, Bytes(0).get()), RC_OK) << last_message();
+    rc_region_release(r, nullptr);
+  }
 }
 
 TEST(HostSlot, IsKeptWhereNoRuleNamesItAndOnlyASavedSlotCanBeOne) {

@@ -9,6 +9,7 @@ namespace rc::testing {
 
 rc_status World::produce(ModelRegion* r, rc_region* handle, uint32_t slot, uint64_t seed) {
   ModelSlot& s = r->slots[slot];
+  if (s.content == ModelSlot::kHostOwn) return RC_OK;
   if (s.content == ModelSlot::kHostManaged && handle == r->handle) {
     fill_pattern(s.host.data(), s.bytes, seed);
     return RC_OK;
@@ -106,7 +107,7 @@ rc_status World::misbehave(ModelRegion* r, const rc_replay_args* args, Behaviour
       for (uint32_t slot = 0; slot < r->slots.size(); ++slot) {
         const ModelSlot& s = r->slots[slot];
         if (s.role == RC_ROLE_DECISION || s.content == ModelSlot::kNone ||
-            rc_region_wants(self, slot) == RC_OK)
+            s.content == ModelSlot::kHostOwn || rc_region_wants(self, slot) == RC_OK)
           continue;
         const int64_t shape[1] = {static_cast<int64_t>(s.bytes)};
         const rc_tensor_spec like = bytes_spec(shape, nullptr);
@@ -174,7 +175,7 @@ rc_status World::replay(const rc_replay_args* args) {
     RC_CHECK(slot < r->slots.size() && (i == 0 || missing[i - 1] < slot),
              "missing slots are counted upwards");
     const ModelSlot& s = r->slots[slot];
-    RC_CHECK(s.content != ModelSlot::kNone && !s.done && (tried || seen(*r, s) != Seen::kYes),
+    RC_CHECK(s.content != ModelSlot::kNone && !s.done && (tried || present(*r, s) != Seen::kYes),
              "slot %u is not missing", slot);
     RC_CHECK(s.role == RC_ROLE_SAVED || s.role == RC_ROLE_OUTPUT, "role %d is never missing",
              s.role);
@@ -184,7 +185,8 @@ rc_status World::replay(const rc_replay_args* args) {
       status = RC_E_HOST;
       break;
     }
-    if (last && !tried && what == Behaviour::kLeaveOut && s.content != ModelSlot::kHostManaged) {
+    if (last && !tried && what == Behaviour::kLeaveOut && s.content != ModelSlot::kHostManaged &&
+        s.content != ModelSlot::kHostOwn) {
       world->interfered = true;
       break;
     }

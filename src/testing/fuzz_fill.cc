@@ -151,12 +151,14 @@ void Driver::output() {
   ModelRegion* r = pick();
   if (!r) return;
   const uint32_t at = slot();
-  const rc_output_mode mode = in_.byte() & 1 ? RC_OUTPUT_HOST : RC_OUTPUT_KEEP;
+  const uint32_t how = in_.byte();
+  const rc_output_mode mode = how & 1 ? RC_OUTPUT_HOST : RC_OUTPUT_KEEP;
+  const bool told = !(how & 2);
   const uint64_t bytes = kSizes[in_.below(8)], seed = w_.next_seed++;
   std::vector<unsigned char> memory(bytes + 1);
   fill_pattern(memory.data(), bytes, seed);
   const int64_t shape[1] = {static_cast<int64_t>(bytes)};
-  const rc_tensor_spec spec = bytes_spec(shape, memory.data());
+  const rc_tensor_spec spec = bytes_spec(shape, told ? memory.data() : nullptr);
   const rc_status status = rc_region_output(r->handle, at, mode, &spec, nullptr);
   const bool possible = writable(r, at, status) && r->slots[at].role == RC_ROLE_OUTPUT;
   RC_CHECK((status == RC_OK) == possible, "an output gave %d: %s", status, last_error().c_str());
@@ -164,6 +166,7 @@ void Driver::output() {
   store(r, at, mode == RC_OUTPUT_HOST ? ModelSlot::kHostManaged : ModelSlot::kHostKept, bytes,
         seed);
   r->slots[at].host = std::move(memory);  // keeps its address
+  r->slots[at].told = told;
 }
 
 void Driver::decide() {

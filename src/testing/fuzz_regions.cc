@@ -2,6 +2,8 @@
 // compared with a model of regions after each call.
 //
 // Byte 0: flags of the context; byte 1: its policy; then operations, each a byte and what it reads.
+#include <algorithm>
+
 #include "src/testing/fuzz_driver.h"
 
 namespace rc::testing {
@@ -270,7 +272,11 @@ void Driver::ask() {
   RC_CHECK(rc_region_missing(r->handle, slots, World::kSlots + 1, &n) >= 0 && n <= World::kSlots,
            "%u are missing", n);
   for (uint32_t i = 0; i < n; ++i)
-    RC_CHECK(seen(*r, r->slots[slots[i]]) != Seen::kYes, "slot %u is not missing", slots[i]);
+    RC_CHECK(present(*r, r->slots[slots[i]]) != Seen::kYes, "slot %u is not missing", slots[i]);
+  for (uint32_t i = 0; i < World::kSlots; ++i)
+    if (r->slots[i].content == ModelSlot::kHostOwn && r->state == ModelRegion::kEnded &&
+        !r->transient && present(*r, r->slots[i]) == Seen::kNo && !r->slots[i].done)
+      RC_CHECK(std::count(slots, slots + n, i) == 1, "slot %u is missing", i);
   rc_slot_info info = rc_slot_info_init();
   const uint32_t at = slot();
   RC_CHECK(rc_region_slot_query(r->handle, at, &info) == RC_OK, "%s", last_error().c_str());

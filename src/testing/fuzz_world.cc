@@ -94,6 +94,7 @@ World::World(Input* input) {
   allocator.free = deallocate;
   if (flags & 8) desc.allocator = &allocator;
   with_states = flags & 16;
+  with_host_slots = flags & 64;
   if (flags & 32) desc.park_bytes_min = 4096;
   RC_CHECK(rc_context_create(&desc, &context) == RC_OK, "%s", last_error().c_str());
   policies = policy_tables();
@@ -110,7 +111,6 @@ void World::register_modules() {
     slots[i] = rc_slot_desc_init();
     slots[i].name = names[i];
     slots[i].role = roles[i];
-    slots[i].flags = RC_SLOT_OPTIONAL;
   }
   rc_module_ops ops = rc_module_ops_init();
   ops.user_data = this;
@@ -128,6 +128,8 @@ void World::register_modules() {
     rc_module_desc desc = rc_module_desc_init();
     desc.kind = kKinds[i];
     desc.layer = i == 1 || i == 4;
+    for (int s = 0; s < kSlots; ++s)
+      slots[s].flags = is_host_slot(i, s) ? RC_SLOT_HOST : RC_SLOT_OPTIONAL;
     desc.slots = slots;
     desc.n_slots = kSlots;
     desc.slot_stride = sizeof(rc_slot_desc);
@@ -174,6 +176,7 @@ ModelRegion* World::begin(int module, int step, ModelRegion* parent, uint32_t mi
   for (int i = 0; i < kSlots; ++i) {
     r.slots[i].role = roles[i];
     r.slots[i].action = decide(names[i], roles[i]);
+    if (is_host_slot(module, i)) r.slots[i].content = ModelSlot::kHostOwn;
   }
   r.inside = decide(nullptr, RC_ROLE_SAVED) == RC_ACTION_RECOMPUTE;
   r.discards = policy != 0 && (module == 3 || (module == 5 && policy == 6));

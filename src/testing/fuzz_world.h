@@ -65,6 +65,10 @@ struct World {
   static constexpr int kModules = 6, kSlots = 5, kSteps = 2;
   static constexpr uint32_t kPolicies = 8;
   static const char* const kKinds[kModules];
+  // Modules whose second saved slot is the host's own, in worlds with such slots.
+  bool is_host_slot(int module, int slot) const {
+    return with_host_slots && module % 3 == 2 && slot == 2;
+  }
 
   rc_context* context = nullptr;
   rc_policy* const* policies = nullptr;
@@ -84,7 +88,7 @@ struct World {
   uint64_t next_seed = 1;
   uint64_t fail_alloc = 0;  // the n-th next call of the host's allocator fails
   int64_t blocks = 0, tensors = 0, begun = 0, modules_gone = 0, tokens = 0;
-  bool with_states = false;
+  bool with_states = false, with_host_slots = false;
 
  private:
   rc_status produce(ModelRegion* r, rc_region* handle, uint32_t slot, uint64_t seed);

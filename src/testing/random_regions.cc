@@ -23,8 +23,8 @@ class InputMaker {
   explicit InputMaker(uint32_t seed) : random_(seed) {}
 
   std::vector<uint8_t> make() {
-    put(below(64));  // of the context
-    put(below(8));   // its policy
+    put(below(128));  // of the context
+    put(below(8));    // its policy
     const uint32_t operations = 10 + below(150);
     std::discrete_distribution<int> kinds(std::begin(kWeights), std::end(kWeights));
     for (uint32_t i = 0; i < operations; ++i) operation(kinds(random_));
@@ -102,7 +102,7 @@ class InputMaker {
       case kOutput:
         put(region());
         put(3);
-        put(below(2));
+        put(below(4));
         return put(below(8));
       case kDecide:
         put(region());

@@ -19,7 +19,8 @@ enum class Seen { kNo, kMaybe, kYes };
 struct ModelRegion;
 
 struct ModelSlot {
-  enum Content { kNone, kBlock, kTensor, kHostKept, kHostManaged, kLink };
+  // kHostOwn: RC_SLOT_HOST, in no memory that the core knows.
+  enum Content { kNone, kBlock, kTensor, kHostKept, kHostManaged, kHostOwn, kLink };
   rc_role role = RC_ROLE_SAVED;
   rc_action action = RC_ACTION_KEEP;
   Content content = kNone;
@@ -32,6 +33,7 @@ struct ModelSlot {
   ModelRegion* source = nullptr;
   uint32_t source_slot = 0;
   std::vector<unsigned char> host;  // RC_OUTPUT_*: the host's memory
+  bool told = true;                 // the core knows where that is
 
   bool own() const { return content == kBlock || content == kTensor; }
 };
@@ -74,13 +76,20 @@ struct ModelRegion {
   }
 };
 
-inline Seen seen(const ModelRegion& r, const ModelSlot& s) {
+// Whether it needs no replay.
+inline Seen present(const ModelRegion& r, const ModelSlot& s) {
   if (s.content == ModelSlot::kNone) return Seen::kNo;
   if (s.done) return s.own() || s.content == ModelSlot::kLink ? Seen::kNo : Seen::kMaybe;
   if (r.state == ModelRegion::kCancelled) return s.shared ? Seen::kMaybe : Seen::kNo;
   if (s.uncertain) return Seen::kMaybe;
   if (s.gone) return s.shared ? Seen::kMaybe : Seen::kNo;
   return Seen::kYes;
+}
+
+// Whether a view shows it.
+inline Seen seen(const ModelRegion& r, const ModelSlot& s) {
+  const bool unknown = s.content == ModelSlot::kHostOwn || (!s.told && s.bytes > 0);
+  return unknown ? Seen::kNo : present(r, s);
 }
 
 inline void mark_shared(ModelRegion* r, uint32_t slot) {
