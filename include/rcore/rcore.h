@@ -1120,7 +1120,8 @@ RC_FN rc_region_prefetch(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 RC_FN rc_backward_replay(rc_region* const* regions, uint32_t n, rc_stream stream) RC_NOEXCEPT;
 
 /* The slot's memory, in the order of `stream`; valid until the slot is done, dropped or the region
- * is released. Errors: RC_E_STATE where it is missing (replay first) or never had content. */
+ * is released. Errors: RC_E_STATE where it is missing (replay first), never had content, or is the
+ * host's at an address the core was not told. */
 RC_FN rc_region_view(rc_region* region, uint32_t slot, rc_stream stream,
                      rc_tensor_spec* out) RC_NOEXCEPT;
 /* The same as a tensor the caller owns, for another framework; its memory outlives the region, and
