@@ -80,6 +80,9 @@ class Checker {
       }
       if (cut.offloaded_rows > 0 && !it.cut_offload) return fail(where + " may not be cut so");
       if (cut.recomputed_rows > 0 && !it.cut_recompute) return fail(where + " may not be cut so");
+      if (cut.offloaded_rows > 0 && cut.recomputed_rows > 0) {
+        return fail(where + " is cut in three");
+      }
       to_host += cut.offloaded_rows > 0;
       to_replay += cut.recomputed_rows > 0;
     }

@@ -26,6 +26,10 @@ PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan,
 bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
                  std::string* finding);
 
+// The same where the certificate has one memory row beside a link of one price per byte.
+bool prove_shared_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim,
+                        size_t partial_plans, bool* applies);
+
 // The same over all plans that may have units of layers. Both halves are called by check_plan.
 bool prove_bound_of_units(const PlanStage& stage, const StagePlan& plan, int64_t claim,
                           size_t partial_plans, std::string* finding);

@@ -55,6 +55,7 @@ class Proof {
                      const PlanChoice& choice) const;
   bool may_move(size_t c, size_t l, const PlanChoice& choice) const;
   void link_factors();
+  void round_capacities();
   Tensors tensors(size_t c, size_t l, const PlanItem& item) const;
   Wide priced(const Option& option) const;
   bool enumerate(int64_t claim, const Tensors* cut);
@@ -65,8 +66,9 @@ class Proof {
   const std::vector<PlanBoundRow> rows_;
   const size_t limit_;
   std::vector<int64_t> capacity_, link_factor_;
-  int64_t movable_ = 0;  // all that may be offloaded
-  int64_t unit_ = 0;     // of all costs; what is below a claim is a unit below
+  int64_t movable_ = 0;    // all that may be offloaded
+  int64_t link_step_ = 0;  // of all sums of it
+  int64_t unit_ = 0;       // of all costs; what is below a claim is a unit below
   std::map<Tensors, int64_t> all_;
 };
 
@@ -133,6 +135,35 @@ void Proof::link_factors() {
   }
 }
 
+// What no sum of choices reaches is no room. A row's own bytes only: the link's are rounded apart.
+void Proof::round_capacities() {
+  std::vector<int64_t> step(rows_.size(), 0), base(rows_.size(), 0);
+  link_step_ = 0;
+  for (size_t c = 0; c < stage_.chunks.size(); ++c) {
+    for (size_t l = 0; l < stage_.chunks[c].layers.size(); ++l) {
+      for (const PlanItem& item : stage_.classes[size_t(stage_.chunks[c].layers[l])].items) {
+        const bool cut = item.rows > 1 && (item.cut_offload || item.cut_recompute);
+        const int64_t parts = cut ? item.rows : 1;
+        for (const PlanChoice& choice : item.choices) {
+          link_step_ = std::gcd(link_step_, choice.link_bytes / parts);
+          for (size_t r = 0; r < rows_.size(); ++r) {
+            if (rows_[r].kind == PlanBoundRow::kLink || rows_[r].kind == PlanBoundRow::kHost)
+              continue;
+            const int64_t first = memory_use(rows_[r], c, l, item, item.choices[0]);
+            const int64_t mine = memory_use(rows_[r], c, l, item, choice);
+            if (&choice == item.choices.data()) base[r] += first;
+            step[r] = std::gcd(step[r], cut ? mine / parts : mine - first);
+          }
+        }
+      }
+    }
+  }
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    const int64_t room = capacity_[r] - base[r];
+    if (step[r] > 1) capacity_[r] -= (room % step[r] + step[r]) % step[r];
+  }
+}
+
 Tensors Proof::tensors(size_t c, size_t l, const PlanItem& item) const {
   Tensors result;
   const auto option = [&](const PlanChoice& choice) {
@@ -184,11 +215,13 @@ bool Proof::prepare(std::string* finding) {
     capacity_.push_back(stage_.budget - stage_.fixed_bytes - k.moments[size_t(row.moment)]);
   }
   link_factors();
+  round_capacities();
   int64_t link = stage_.link_bytes;
   if (stage_.host_bytes >= 0 && stage_.chunks.size() == 1) {
     // All microbatches of the fullest state share the host's memory.
     for (const PlanState& s : stage_.states) link = std::min(link, stage_.host_bytes / s.held[0]);
   }
+  if (link_step_ > 1) link -= link % link_step_;
   const int64_t used = std::min(link, movable_);
   for (size_t r = 0; r < rows_.size(); ++r) {
     capacity_[r] += link_factor_[r] * used;
@@ -346,6 +379,12 @@ bool Proof::holds(int64_t claim, std::string* finding) {
 
 bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
                  std::string* finding) {
+  bool applies = false;
+  if (prove_shared_bound(stage, plan, claim, partial_plans, &applies)) return true;
+  if (applies) {
+    *finding = "a plan below the bound could not be excluded";
+    return false;
+  }
   Proof proof(stage, plan, partial_plans);
   return proof.prepare(finding) && proof.holds(claim, finding);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <numeric>
 
 namespace rc {
 namespace {
@@ -114,6 +115,26 @@ bool link_is_shared(const PlanStage& stage) {
   return any_cut;
 }
 
+bool link_has_one_price(const PlanStage& stage) {
+  if (stage.host_bytes >= 0 && stage.chunks.size() > 1) return false;
+  int64_t cost = 0, bytes = 0;
+  for (const PlanLayerClass& layer_class : stage.classes) {
+    for (const PlanItem& item : layer_class.items) {
+      const PlanChoice *moved = item.find(PlanOption::kOffload),
+                       *kept = item.find(PlanOption::kKeep);
+      if (moved == nullptr || moved->link_bytes < std::max<int64_t>(1, stage.min_offload_bytes))
+        continue;
+      if (kept == nullptr || moved->kept_bytes != 0 || moved->link_bytes != kept->kept_bytes)
+        return false;
+      const int64_t more = moved->cost - kept->cost;
+      if (more < 0 || (item.cut_offload && item.rows > 1 && more > 0)) return false;
+      if (bytes == 0) cost = more, bytes = moved->link_bytes;
+      if (__int128(more) * bytes != __int128(cost) * moved->link_bytes) return false;
+    }
+  }
+  return bytes > 0;
+}
+
 namespace {
 
 // Fills a group's options from the item's choices at one of its places.
@@ -133,6 +154,7 @@ void add_options(const PlanStage& stage, const CountProblem& problem, bool free,
     if (!problem.shared_link || !legal || item.choices[i].option != PlanOption::kKeep) continue;
     group.shared_option = int32_t(group.options.size()) - 1;
     group.link_bytes = item.choices[size_t(moved)].link_bytes;
+    group.link_cost = free ? 0 : item.choices[size_t(moved)].cost - item.choices[i].cost;
     for (size_t r = 0; r < problem.rows.size(); ++r) {
       group.relief.push_back(group.options.back().use[r] - row_use(stage, problem.rows[r], chunk,
                                                                    layer, group.item,
@@ -191,6 +213,67 @@ bool relieves_more(const CountGroup& a, const CountGroup& b) {
   return false;
 }
 
+namespace {
+
+// Finer than whole tensors only where the item may be cut so.
+int64_t step(int64_t bytes, int64_t rows, bool cut) {
+  return cut ? bytes / rows : bytes;
+}
+
+// Of what all options differ in, whole or cut.
+int64_t step_of_row(const PlanStage& stage, const CountProblem& problem, size_t row) {
+  int64_t all = 0;
+  for (const CountGroup& group : problem.groups) {
+    const PlanItem& item = stage.classes[size_t(group.layer_class)].items[size_t(group.item)];
+    for (const CountOption& option : group.options)
+      all = std::gcd(all, option.use[row] - group.options[0].use[row]);
+    const int32_t kept = choice_of(item, PlanOption::kKeep);
+    const int32_t replayed = choice_of(item, PlanOption::kRecompute);
+    if (item.cut_recompute && item.rows > 1 && kept >= 0 && replayed >= 0) {
+      for (const int32_t choice : {kept, replayed})
+        all = std::gcd(all, count_option(stage, problem, group, choice).use[row] / item.rows);
+      all = std::gcd(all, group.options[0].use[row] / item.rows);
+    }
+    if (group.shared_option >= 0)
+      all = std::gcd(all, step(group.relief[row], item.rows, item.cut_offload));
+  }
+  return all;
+}
+
+// What no sum of options reaches is no capacity: this is where two rows together have less room
+// than the sum of their capacities says.
+void round_capacities(const PlanStage& stage, CountProblem& problem) {
+  for (size_t r = 0; r < problem.rows.size(); ++r) {
+    const int64_t all = step_of_row(stage, problem, r);
+    int64_t room = problem.capacity[r];
+    for (const CountGroup& group : problem.groups) {
+      if (!group.options.empty()) room -= group.options[0].use[r] * int64_t(group.places.size());
+    }
+    if (all > 1) problem.capacity[r] -= (room % all + all) % all;
+  }
+  int64_t all = 0;
+  for (const CountGroup& group : problem.groups) {
+    const PlanItem& item = stage.classes[size_t(group.layer_class)].items[size_t(group.item)];
+    if (group.shared_option >= 0)
+      all = std::gcd(all, step(group.link_bytes, item.rows, item.cut_offload));
+  }
+  if (all > 1) problem.link -= problem.link % all;
+}
+
+}  // namespace
+
+CountOption count_option(const PlanStage& stage, const CountProblem& problem,
+                         const CountGroup& group, int32_t choice) {
+  const PlanItem& item = stage.classes[size_t(group.layer_class)].items[size_t(group.item)];
+  const auto [chunk, layer] = group.places.front();
+  CountOption option{choice, item.choices[size_t(choice)].cost, {}};
+  for (const PlanRow& row : problem.rows) {
+    option.use.push_back(
+        row_use(stage, row, chunk, layer, group.item, item.choices[size_t(choice)]));
+  }
+  return option;
+}
+
 CountProblem count_problem(const PlanStage& stage, const std::vector<PlanRow>& rows,
                            bool shared_link, bool free) {
   CountProblem problem;
@@ -208,13 +291,14 @@ CountProblem count_problem(const PlanStage& stage, const std::vector<PlanRow>& r
   for (const auto& [key, places] : alike) {
     const size_t items = stage.classes[size_t(key[0])].items.size();
     for (size_t i = 0; i < items; ++i) {
-      CountGroup group{int32_t(key[0]), int32_t(i), places, {}, -1, 0, {}};
+      CountGroup group{int32_t(key[0]), int32_t(i), places, {}, -1, 0, 0, {}};
       add_options(stage, problem, free, group);
       movable += group.link_bytes * int64_t(places.size());
       problem.groups.push_back(std::move(group));
     }
   }
   if (shared_link) problem.link = std::min(problem.link, movable);
+  round_capacities(stage, problem);
   return problem;
 }
 

@@ -48,6 +48,7 @@ struct CountGroup {
   // Shared link: the option that keeps the tensor where it is or moves it, free either way.
   int32_t shared_option = -1;
   int64_t link_bytes = 0;       // that moving one takes
+  int64_t link_cost = 0;        // and costs
   std::vector<int64_t> relief;  // that moving one gives to each row
 };
 struct CountProblem {
@@ -62,6 +63,9 @@ struct CountProblem {
 // Whether every tensor that may be offloaded is free to be kept or offloaded, whole or in part:
 // then the two are one option (planning by one knapsack of capacity memory + link).
 bool link_is_shared(const PlanStage& stage);
+// Whether all offloads keep nothing and cost the same per byte, so that what is not recomputed may
+// be chosen first and what of it goes over the link after that (src/plan/shared_search.h).
+bool link_has_one_price(const PlanStage& stage);
 
 // memory row + factor * link is a capacity too; with this factor no offload takes less of it than
 // keeping.
@@ -71,6 +75,10 @@ int64_t shared_link_factor(const CountProblem& problem, size_t row);
 // The order in which the shared link serves groups: what relieves the first row most per byte
 // first, then the second, ...
 bool relieves_more(const CountGroup& a, const CountGroup& b);
+
+// What one of the items' choices takes of the rows, also where a better one is among the options.
+CountOption count_option(const PlanStage& stage, const CountProblem& problem,
+                         const CountGroup& group, int32_t choice);
 
 // With a price of zero for everything where `free` is set: which plans fit at all.
 CountProblem count_problem(const PlanStage& stage, const std::vector<PlanRow>& rows,

@@ -13,16 +13,16 @@ namespace {
 struct Cuttable {
   size_t group;
   int64_t rows;
-  const CountOption *keep, *recompute;
+  CountOption keep, recompute;
 
   int64_t cost(int64_t kept) const {
     const auto share = [&](int64_t whole, int64_t part) {
       return int64_t((__int128(whole) * part + rows - 1) / rows);
     };
-    return share(keep->cost, kept) + share(recompute->cost, rows - kept);
+    return share(keep.cost, kept) + share(recompute.cost, rows - kept);
   }
   int64_t use(size_t row, int64_t kept) const {
-    return keep->use[row] / rows * kept + recompute->use[row] / rows * (rows - kept);
+    return keep.use[row] / rows * kept + recompute.use[row] / rows * (rows - kept);
   }
 };
 
@@ -30,13 +30,12 @@ bool find_cuttable(const PlanStage& stage, const CountProblem& problem, size_t g
   const CountGroup& group = problem.groups[g];
   const PlanItem& item = stage.classes[size_t(group.layer_class)].items[size_t(group.item)];
   if (!item.cut_recompute || item.rows < 2 || group.places.empty()) return false;
-  out = {g, item.rows, nullptr, nullptr};
-  for (const CountOption& option : group.options) {
-    const PlanOption what = item.choices[size_t(option.choice)].option;
-    if (what == PlanOption::kKeep) out.keep = &option;
-    if (what == PlanOption::kRecompute) out.recompute = &option;
-  }
-  return out.keep != nullptr && out.recompute != nullptr;
+  const int32_t kept = choice_of(item, PlanOption::kKeep);
+  const int32_t replayed = choice_of(item, PlanOption::kRecompute);
+  if (kept < 0 || replayed < 0) return false;
+  out = {g, item.rows, count_option(stage, problem, group, kept),
+         count_option(stage, problem, group, replayed)};
+  return true;
 }
 
 // A row, with the link added where there is one: weights are then use + factor * link use.
@@ -78,7 +77,7 @@ Kept cut_under(const CountProblem& problem, const Cuttable& cut, const Surrogate
   };
   std::vector<KnapsackGroup> groups;
   groups.push_back(
-      {1, {{weight(*cut.keep), cut.keep->cost}, {weight(*cut.recompute), cut.recompute->cost}}});
+      {1, {{weight(cut.keep), cut.keep.cost}, {weight(cut.recompute), cut.recompute.cost}}});
   for (size_t g = 0; g < problem.groups.size(); ++g) {
     const CountGroup& group = problem.groups[g];
     KnapsackGroup simple{int32_t(group.places.size()) - (g == cut.group ? 1 : 0), {}};
@@ -91,8 +90,7 @@ Kept cut_under(const CountProblem& problem, const Cuttable& cut, const Surrogate
   if (!knapsack.feasible()) return {};
   if (!knapsack.build(cost, pairs)) return {0, 1};
   Kept best;
-  const int64_t each =
-      cut.keep->use[under.row] / cut.rows - cut.recompute->use[under.row] / cut.rows;
+  const int64_t each = cut.keep.use[under.row] / cut.rows - cut.recompute.use[under.row] / cut.rows;
   for (const KnapsackPair& pair : knapsack.front(1)) {
     const int64_t room = under.capacity - pair.weight - cut.use(under.row, 0);
     if (room < 0) break;

@@ -37,7 +37,11 @@ double least_priced(const KnapsackGroup& group, double price, int64_t* weight) {
 }  // namespace
 
 Knapsack::Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity)
-    : groups_(std::move(groups)), capacity_(capacity) {
+    : Knapsack(std::move(groups), capacity, capacity, 0) {}
+
+Knapsack::Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity, int64_t free, double slope,
+                   int64_t jump)
+    : groups_(std::move(groups)), capacity_(capacity), free_(free), jump_(jump), slope_(slope) {
   least_before_.push_back(0);
   for (KnapsackGroup& group : groups_) {
     remove_dominated(group.options);
@@ -48,8 +52,14 @@ Knapsack::Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity)
   if (feasible_) find_price();
 }
 
+// Weight is worth its price less what it costs itself: the most lies at one of the bounds.
+double Knapsack::worth(double price, int64_t free, int64_t capacity) const {
+  if (slope_ <= 0) return price * double(capacity);
+  return price * double(free) + std::max(0.0, (price - slope_) * double(capacity - free));
+}
+
 double Knapsack::value(double price, int64_t* weight) const {
-  double sum = -price * double(capacity_);
+  double sum = -worth(price, free_, capacity_);
   *weight = 0;
   for (const KnapsackGroup& group : groups_) {
     int64_t each = 0;
@@ -59,17 +69,21 @@ double Knapsack::value(double price, int64_t* weight) const {
   return sum;
 }
 
-// The Lagrangian is concave in the price; its slope is the weight over the capacity.
+// The Lagrangian is concave in the price; its slope is the weight over the capacity, which is
+// the free one below the slope's price.
 void Knapsack::find_price() {
   int64_t weight = 0;
   double low = 0, high = 0;
+  const auto over = [&](double price) {
+    value(price, &weight);
+    return weight > (price < slope_ ? free_ : capacity_);
+  };
   double best = value(0, &weight);
-  if (weight > capacity_) {
-    for (high = 1e-6; value(high, &weight), weight > capacity_ && high < 1e18;) high *= 8;
+  if (over(0)) {
+    for (high = 1e-6; over(high) && high < 1e18;) high *= 8;
     for (int i = 0; i < 80 && high - low > 1e-12 * high; ++i) {
       const double middle = (low + high) / 2;
-      value(middle, &weight);
-      (weight > capacity_ ? low : high) = middle;
+      (over(middle) ? low : high) = middle;
     }
     int64_t ignored = 0;
     const double at_low = value(low, &ignored), at_high = value(high, &ignored);
@@ -77,6 +91,7 @@ void Knapsack::find_price() {
     best = std::max(at_low, at_high);
   }
   relaxed_ = int64_t(std::ceil(best - kSlack));
+  worth_ = worth(free_, capacity_);
   before_.assign(1, 0);
   for (const KnapsackGroup& group : groups_) {
     before_.push_back(before_.back() + group.count * least_priced(group, price_, &weight));
@@ -86,7 +101,7 @@ void Knapsack::find_price() {
 bool Knapsack::promising(const Pair& pair, size_t group, double ahead) const {
   if (pair.weight + least_before_[group] > capacity_) return false;
   const double bound =
-      double(pair.cost) + price_ * double(pair.weight - capacity_) + before_[group] + ahead;
+      double(pair.cost) + price_ * double(pair.weight) - worth_ + before_[group] + ahead;
   return bound < double(cutoff_) + kSlack;
 }
 
@@ -179,8 +194,10 @@ int64_t Knapsack::least_sloped(size_t group, int64_t free, int64_t capacity) con
                                    [](int64_t c, const Pair& p) { return c < p.weight; }) -
                   front.begin());
   };
-  const size_t first = beyond(free), last = beyond(capacity);
-  double best = first > 0 ? double(front[first - 1].cost) : double(kNoCost);
+  const size_t none = beyond(free), first = beyond(std::min(capacity, free + jump_));
+  const size_t last = beyond(capacity);
+  double best = none > 0 ? double(front[none - 1].cost) : double(kNoCost);
+  if (first > none) best = std::min(best, double(front[first - 1].cost) + slope_ * double(jump_));
   const std::vector<double>& tree = trees_[group];
   double sloped = double(kNoCost);
   for (size_t l = first + front.size(), r = last + front.size(); l < r; l /= 2, r /= 2) {
@@ -188,7 +205,8 @@ int64_t Knapsack::least_sloped(size_t group, int64_t free, int64_t capacity) con
     if (r & 1) sloped = std::min(sloped, tree[--r]);
   }
   best = std::min(best, sloped - slope_ * double(free));
-  return best >= double(kNoCost) / 2 ? kNoCost : int64_t(std::floor(best));
+  // Costs are whole numbers; what doubles lose of sums below 10^13 is less than this.
+  return best >= double(kNoCost) / 2 ? kNoCost : int64_t(std::ceil(best - 0.01));
 }
 
 int64_t Knapsack::least(size_t group, int64_t capacity) const {

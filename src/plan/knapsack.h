@@ -33,6 +33,10 @@ struct KnapsackPair {
 class Knapsack {
  public:
   Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity);
+  // Weight beyond `free` costs `slope` a unit more, and any of it at least as much as `jump` units,
+  // which least_sloped() counts and least() does not.
+  Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity, int64_t free, double slope,
+           int64_t jump = 0);
 
   bool feasible() const { return feasible_; }
   // A bound on the least total cost: the best Lagrangian, rounded up.
@@ -45,10 +49,11 @@ class Knapsack {
   // The least cost of the groups from `group` on within a capacity; kNoCost where nothing below
   // the cutoff of the latest build can come of it.
   int64_t least(size_t group, int64_t capacity) const;
-  // The same where weight beyond `free` costs `slope` a unit more; rounded down.
+  // The same with what weight beyond `free` costs, as a whole number.
   int64_t least_sloped(size_t group, int64_t free, int64_t capacity) const;
-  // Set before build() where least_sloped is to be asked.
-  void set_slope(double slope) { slope_ = slope; }
+  // The most that weight within these bounds is worth at price(): totals are no less than their
+  // Lagrangian less this.
+  double worth(int64_t free, int64_t capacity) const { return worth(price_, free, capacity); }
   // Rising weight, falling cost: all that promises a total below the cutoff of the latest build.
   const std::vector<KnapsackPair>& front(size_t group) const { return fronts_[group]; }
   size_t pairs() const { return pairs_; }
@@ -58,6 +63,7 @@ class Knapsack {
   void plant(size_t group);
   void find_price();
   double value(double price, int64_t* weight) const;
+  double worth(double price, int64_t free, int64_t capacity) const;
   bool promising(const Pair& pair, size_t group, double ahead) const;
   void add_two(size_t group, std::vector<Pair>& front);
   void add_many(size_t group, std::vector<Pair>& front);
@@ -65,15 +71,15 @@ class Knapsack {
              size_t group, double ahead);
 
   std::vector<KnapsackGroup> groups_;  // options: dominated ones removed, rising weight
-  const int64_t capacity_;
+  const int64_t capacity_, free_, jump_;
+  const double slope_;
   bool feasible_ = true;
   int64_t relaxed_ = 0;
-  double price_ = 0;
+  double price_ = 0, worth_ = 0;
   std::vector<double> before_;         // Lagrangian of the groups before j
   std::vector<int64_t> least_before_;  // least weight of the groups before j
   std::vector<std::vector<Pair>> fronts_;
   std::vector<std::vector<double>> trees_;  // per front: minima of cost + slope * weight
-  double slope_ = 0;
   std::vector<Pair> merged_;
   int64_t cutoff_ = 0;
   size_t pairs_ = 0;

@@ -223,10 +223,9 @@ bool fill_link(const PlanStage& stage, const CountProblem& problem, const CountR
   return settled();
 }
 
-}  // namespace
-
-bool place_counts(const PlanStage& stage, const CountProblem& problem, const CountResult& result,
-                  const CutMember* cut, StagePlan& plan) {
+// What the rows then still lack of room, nothing being offloaded.
+std::vector<int64_t> place_kept(const PlanStage& stage, const CountProblem& problem,
+                                const CountResult& result, const CutMember* cut, StagePlan& plan) {
   plan.cuts.clear();
   plan.choice.assign(stage.chunks.size(), {});
   for (size_t c = 0; c < stage.chunks.size(); ++c) {
@@ -262,16 +261,21 @@ bool place_counts(const PlanStage& stage, const CountProblem& problem, const Cou
     plan.choice[size_t(chunk)][size_t(layer)][size_t(group.item)] =
         uint8_t(choice_of(item, PlanOption::kKeep));
     plan.cuts.push_back({chunk, layer, group.item, cut->kept_rows, 0, item.rows - cut->kept_rows});
-    for (size_t r = 0; r < excess.size(); ++r) {
-      for (const CountOption& option : group.options) {
-        const PlanOption what = item.choices[size_t(option.choice)].option;
-        if (what == PlanOption::kKeep) excess[r] += option.use[r] / item.rows * cut->kept_rows;
-        if (what == PlanOption::kRecompute) {
-          excess[r] += option.use[r] / item.rows * (item.rows - cut->kept_rows);
-        }
-      }
-    }
+    const auto add = [&](PlanOption what, int64_t rows) {
+      const CountOption option = count_option(stage, problem, group, choice_of(item, what));
+      for (size_t r = 0; r < excess.size(); ++r) excess[r] += option.use[r] / item.rows * rows;
+    };
+    add(PlanOption::kKeep, cut->kept_rows);
+    add(PlanOption::kRecompute, item.rows - cut->kept_rows);
   }
+  return excess;
+}
+
+}  // namespace
+
+bool place_counts(const PlanStage& stage, const CountProblem& problem, const CountResult& result,
+                  const CutMember* cut, StagePlan& plan) {
+  const std::vector<int64_t> excess = place_kept(stage, problem, result, cut, plan);
   if (!problem.shared_link) return true;
   // By deadline first; where the last piece does not come out, small ones first leave the cut to a
   // large tensor.
@@ -281,6 +285,26 @@ bool place_counts(const PlanStage& stage, const CountProblem& problem, const Cou
     plan = before;
   }
   return false;
+}
+
+void place_members(const PlanStage& stage, const CountProblem& problem, const CountResult& result,
+                   const CutMember* cut, const LinkMembers& link, StagePlan& plan) {
+  place_kept(stage, problem, result, cut, plan);
+  for (size_t g = 0; g < problem.groups.size(); ++g) {
+    const CountGroup& group = problem.groups[g];
+    if (group.shared_option < 0) continue;
+    const PlanItem& item = stage.classes[size_t(group.layer_class)].items[size_t(group.item)];
+    const int32_t kept = result.counts[g][size_t(group.shared_option)];
+    const size_t end = group.places.size() - (cut != nullptr && cut->group == g ? 1 : 0);
+    for (int32_t n = 0; n < link.moved[g]; ++n) {
+      const auto [chunk, layer] = group.places[end - size_t(kept) + size_t(n)];
+      plan.choice[size_t(chunk)][size_t(layer)][size_t(group.item)] =
+          uint8_t(choice_of(item, PlanOption::kOffload));
+    }
+    if (link.part_rows == 0 || link.part_group != g) continue;
+    const auto [chunk, layer] = group.places[end - size_t(kept) + size_t(link.moved[g])];
+    plan.cuts.push_back({chunk, layer, group.item, item.rows - link.part_rows, link.part_rows, 0});
+  }
 }
 
 }  // namespace rc

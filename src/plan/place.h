@@ -25,11 +25,22 @@ struct CutMember {
   int64_t kept_rows = 0;
 };
 
+// Who of the kept ones goes over a shared link.
+struct LinkMembers {
+  std::vector<int32_t> moved;  // [group] whole
+  int64_t part_rows = 0;       // and so many rows of one member more
+  size_t part_group = 0;
+};
+
 // Gives the counts to layers: what keeps least goes to the earliest ones, since the last layers'
 // backward meets all that the earlier ones hold. With a shared link, offloads as much as the rows
 // need, first what relieves most and is needed back last, and cuts one tensor where the link has
 // no room for a whole one. False where rows of the tensors do not divide as finely as that needs.
 bool place_counts(const PlanStage& stage, const CountProblem& problem, const CountResult& result,
                   const CutMember* cut, StagePlan& plan);
+
+// The same where it is known who goes over the link.
+void place_members(const PlanStage& stage, const CountProblem& problem, const CountResult& result,
+                   const CutMember* cut, const LinkMembers& link, StagePlan& plan);
 
 }  // namespace rc

@@ -17,35 +17,8 @@
 namespace rc {
 namespace {
 
-enum Family : int64_t { kDeepSeek, kLlama80, kLlama8, kMixed, kMixedOdd };
-enum Mode : int64_t { kRecompute, kCut, kWhole, kPriced, kCutBoth };
-
-PlanStage make(int64_t family, int64_t mode, size_t seed, double budget, double link) {
-  InstanceOptions options;
-  options.offload = mode != kRecompute;
-  options.cut = mode != kWhole && mode != kPriced;
-  options.offload_cost = mode == kPriced ? 2 : 0;
-  options.cut_recompute = mode == kCutBoth;
-  if (family == kDeepSeek) return deepseek_stage(budget, link, options);
-  if (family == kLlama80) return llama_stage(80, budget, link, options);
-  if (family == kLlama8) return llama_stage(8, budget, link, options);
-  return mixed_stage(seed, budget, link, family == kMixed ? 256 : 1, options);
-}
-
-std::vector<PlanStage> instances(int64_t family, int64_t mode) {
-  std::vector<PlanStage> all;
-  for (const double budget : {0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 0.9}) {
-    for (const double link : {0.0, 0.02, 0.1, 0.2, 0.4}) {
-      all.push_back(make(family, mode, all.size() + 1, budget, link));
-      // Units of layers are another problem, measured apart.
-      all.back().allow_units = false;
-    }
-  }
-  return all;
-}
-
 void plan_family(benchmark::State& state) {
-  const std::vector<PlanStage> all = instances(state.range(0), state.range(1));
+  const std::vector<PlanStage> all = plan_instances(state.range(0), state.range(1));
   double worst = 0, gap = 0;
   int unproven = 0, infeasible = 0, unknown = 0;
   PlanOptions limits;

@@ -117,7 +117,8 @@ struct PlanOptions {
   bool find_minimum = true;         // for an infeasible budget, the least one that would do
 };
 
-// One item of one layer is cut: the first rows keep, the others take `other`.
+// One item of one layer is cut in two: the first rows keep, the others are all offloaded or all
+// recomputed.
 struct PlanCut {
   int32_t chunk = 0, layer = 0, item = 0;                          // layer: its place in the chunk
   int64_t kept_rows = 0, offloaded_rows = 0, recomputed_rows = 0;  // sum to the item's rows

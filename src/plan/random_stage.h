@@ -18,6 +18,7 @@ struct RandomStage {
   int64_t most_units = 60;
   int moments = 1;
   bool recompute = true, offload = true, shard = false, compress = false;
+  int64_t price = 0;  // of all offloads, per unit of bytes; above 0 in place of free_offload
   bool free_offload = true, cut_offload = true, cut_recompute = false;
   bool odd_transients = false;  // transients that are not bytes - kept
   int64_t rows = 4;             // of items that may be cut
@@ -75,7 +76,8 @@ class RandomStageMaker {
                               1 + whole / shape_.unit * (1 + below(50)) + below(1000)});
     }
     if (shape_.offload && below(3) != 0) {
-      const int64_t cost = shape_.free_offload ? 0 : below(400);
+      int64_t cost = shape_.free_offload ? 0 : below(400);
+      if (shape_.price > 0) cost = whole / shape_.unit * shape_.price;
       made.choices.push_back({PlanOption::kOffload, 0, whole, transient(0), cost});
     }
     if (shape_.shard && below(2) == 0) {

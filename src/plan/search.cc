@@ -127,7 +127,8 @@ std::vector<int64_t> CountSearch::link_factors(size_t row) const {
   return most;
 }
 
-void CountSearch::add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price) {
+void CountSearch::add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price,
+                            int64_t free, double slope) {
   std::vector<KnapsackGroup> groups;
   for (const size_t g : order_) {
     const CountGroup& group = problem_.groups[g];
@@ -154,8 +155,8 @@ void CountSearch::add_bound(const std::vector<int64_t>& factor, const std::vecto
   }
   offset += link_price[0] * double(problem_.link);
   capacity += link_factor[0] * problem_.link;
-  bounds_.push_back(
-      {factor, price, link_factor, Knapsack(groups, capacity), offset, link_price, {}});
+  const Knapsack knapsack(groups, capacity, slope > 0 ? free : capacity, slope);
+  bounds_.push_back({factor, price, link_factor, knapsack, offset, link_price, {}});
   Bound& bound = bounds_.back();
   feasible_ = feasible_ && bound.knapsack.feasible();
   bound.tail.assign(order_.size() + 1, 0);
@@ -238,14 +239,14 @@ void CountSearch::add_sloped_bound(size_t row, size_t link_row) {
   factor[row] = 1;
   factor[link_row] = link_factor(problem_, row, link_row);
   price[link_row] = -std::max(0.0, cheapest);
-  add_bound(factor, price);
+  const double slope = -price[link_row] / double(factor[link_row]);
+  add_bound(factor, price, problem_.capacity[row], slope);
   Bound& bound = bounds_.back();
-  bound.slope = -price[link_row] / double(factor[link_row]);
+  bound.slope = slope;
   bound.slope_row = row;
   bound.price.assign(rows, 0);
   bound.discount = price;
   bound.offset = 0;
-  bound.knapsack.set_slope(bound.slope);
 }
 
 void CountSearch::add_bounds_of_row(size_t row) {
@@ -365,7 +366,7 @@ void CountSearch::descend(size_t depth, int64_t cost, const Uses& left, int64_t 
     capacity += bound.factor[r] * left[r];
     lagrangian -= bound.price[r] * double(left[r]);
   }
-  lagrangian -= bound.knapsack.price() * double(capacity);
+  lagrangian -= bound.knapsack.worth(left[bound.slope_row], capacity);
   children_[depth].clear();
   Child child{0, cost, link, {}, left};
   expand(depth, 0, int32_t(problem_.groups[order_[depth]].places.size()),

@@ -90,7 +90,8 @@ class CountSearch {
   void prepare_least_net();
   void order_groups();
   bool link_order_is_total() const;
-  void add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price);
+  void add_bound(const std::vector<int64_t>& factor, const std::vector<double>& price,
+                 int64_t free = 0, double slope = 0);
   void add_sloped_bound(size_t row, size_t link_row);
   void add_bounds_of_row(size_t row);
   void add_pair_bounds();

@@ -12,6 +12,7 @@
 #include "src/plan/least_budget.h"
 #include "src/plan/place.h"
 #include "src/plan/search.h"
+#include "src/plan/shared_search.h"
 #include "src/plan/stage_rules.h"
 #include "src/plan/units.h"
 
@@ -39,15 +40,23 @@ class StageSolver {
   bool cheapest(StagePlan& plan);
   std::optional<PlanRow> broken_row(const StagePlan& plan) const;
   bool adopt(const CountProblem& problem, CountResult result, StagePlan& plan);
-  void write_proof(const CountSearch& search, StagePlan& plan) const;
+  CountOutcome run_shared(StagePlan& next);
+  CountOutcome run_rows(StagePlan& next);
+  void leave_one_price(StagePlan& next);
+  CountOutcome finish(StagePlan& next, CountOutcome outcome, StagePlan& plan);
+  void write_proof(const std::vector<double>& prices);
 
   const PlanStage& stage_;
   const CountLimits limits_;
   const bool free_;
-  bool shared_ = false;
+  bool shared_ = false;     // keep and offload are one option
+  bool one_price_ = false;  // one row is still enough, and the link has one price
   std::vector<PlanRow> rows_;
   int64_t lower_bound_ = 0;
   int64_t shared_bound_ = kNoCost;  // of plans that may cut tensors between device and host
+  int64_t one_price_bound_ = 0;
+  StagePlan incumbent_;  // of the search that one price allows, where that left something out
+  std::vector<PlanBoundRow> proof_;
   uint64_t nodes_ = 0;
 };
 
@@ -76,7 +85,7 @@ bool StageSolver::cheapest(StagePlan& plan) {
 // else the host in its fullest state.
 std::optional<PlanRow> StageSolver::broken_row(const StagePlan& plan) const {
   std::optional<PlanRow> broken = worst_row(stage_, plan);
-  if (broken || shared_) return broken;
+  if (broken || shared_ || one_price_) return broken;
   StagePlan measured = plan;
   measure_plan(stage_, measured);
   if (measured.certificate.link > link_capacity(stage_)) return PlanRow{RowKind::kLink, 0, 0, 0};
@@ -100,19 +109,75 @@ bool StageSolver::adopt(const CountProblem& problem, CountResult result, StagePl
   return place_counts(stage_, problem, result, nullptr, plan);
 }
 
-void StageSolver::write_proof(const CountSearch& search, StagePlan& plan) const {
-  const std::vector<double> prices = search.prices();
+// The plan under one row where the link has one price; kLimit: others have to look for it.
+CountOutcome StageSolver::run_shared(StagePlan& next) {
+  const CountProblem problem = count_problem(stage_, rows_, true, free_);
+  if (!shares_one_link(problem)) return CountOutcome::kLimit;
+  const SharedResult result = search_shared(stage_, problem, !free_, limits_);
+  nodes_ += result.counts.nodes;
+  lower_bound_ = result.counts.lower_bound;
+  write_proof({result.price});
+  if (!result.counts.found) return result.counts.outcome;
+  const CutMember* cut = result.has_cut ? &result.cut : nullptr;
+  // Where the link costs nothing, what is needed back last goes first.
+  if (!shared_ || !place_counts(stage_, problem, result.counts, cut, next))
+    place_members(stage_, problem, result.counts, cut, result.link, next);
+  return result.counts.outcome;
+}
+
+// The plan under all rows so far; solved without a plan: the link's tensors are too coarse.
+CountOutcome StageSolver::run_rows(StagePlan& next) {
+  const CountProblem problem = count_problem(stage_, rows_, shared_, free_);
+  CountSearch search(problem);
+  CountResult result = search.run(limits_);
+  nodes_ += result.nodes;
+  if (result.outcome == CountOutcome::kInfeasible) return CountOutcome::kInfeasible;
+  if (!result.found) return CountOutcome::kLimit;
+  write_proof(search.prices());
+  if (!adopt(problem, std::move(result), next)) next = {};
+  return CountOutcome::kSolved;
+}
+
+void StageSolver::write_proof(const std::vector<double>& prices) {
+  proof_.clear();
   for (size_t r = 0; r < rows_.size(); ++r) {
     PlanBoundRow row;
-    row.kind = shared_ ? PlanBoundRow::kMemoryAndLink : PlanBoundRow::kMemory;
+    row.kind = shared_ || one_price_ ? PlanBoundRow::kMemoryAndLink : PlanBoundRow::kMemory;
     if (rows_[r].kind == RowKind::kLink) row.kind = PlanBoundRow::kLink;
     if (rows_[r].kind == RowKind::kHost) row.kind = PlanBoundRow::kHost;
     row.state = rows_[r].state;
     row.layer = rows_[r].layer;
     row.moment = rows_[r].moment;
     row.price = int64_t(prices[r] * double(1 << 20));
-    plan.certificate.proof.push_back(row);
+    proof_.push_back(row);
   }
+}
+
+// Where one row and one price are not enough, or too many leaves did not split.
+void StageSolver::leave_one_price(StagePlan& next) {
+  one_price_ = false;
+  one_price_bound_ = lower_bound_;
+  if (next.choice.empty() || broken_row(next)) return;
+  measure_plan(stage_, next);
+  next.certificate.proof = proof_;
+  incumbent_ = std::move(next);
+}
+
+// The better of this plan and an earlier one, with what is proven of both.
+CountOutcome StageSolver::finish(StagePlan& next, CountOutcome outcome, StagePlan& plan) {
+  if (!next.choice.empty()) {
+    measure_plan(stage_, next);
+    next.certificate.proof = proof_;
+  }
+  const bool earlier = !incumbent_.choice.empty() &&
+                       (next.choice.empty() || outcome != CountOutcome::kSolved ||
+                        incumbent_.certificate.objective <= next.certificate.objective);
+  plan = std::move(earlier ? incumbent_ : next);
+  if (plan.choice.empty()) return CountOutcome::kLimit;
+  PlanCertificate& c = plan.certificate;
+  c.lower_bound = std::min(lower_bound_, shared_bound_);
+  c.lower_bound = std::min(std::max(c.lower_bound, one_price_bound_), c.objective);
+  return earlier ? CountOutcome::kSolved : outcome;
 }
 
 CountOutcome StageSolver::run(StagePlan& plan) {
@@ -121,6 +186,7 @@ CountOutcome StageSolver::run(StagePlan& plan) {
     return CountOutcome::kSolved;
   }
   shared_ = link_is_shared(stage_);
+  one_price_ = link_has_one_price(stage_);
   // A shared link is no row of its own: any row serves to start with.
   rows_.assign(1, PlanRow{});
   if (const std::optional<PlanRow> first = broken_row(plan)) {
@@ -129,16 +195,16 @@ CountOutcome StageSolver::run(StagePlan& plan) {
   }
   while (true) {
     lower_bound_ = 0;
-    const CountProblem problem = count_problem(stage_, rows_, shared_, free_);
-    CountSearch search(problem);
-    CountResult result = search.run(limits_);
-    nodes_ += result.nodes;
-    if (result.outcome == CountOutcome::kInfeasible) return CountOutcome::kInfeasible;
-    if (!result.found) return CountOutcome::kLimit;
     StagePlan next;
-    if (!adopt(problem, std::move(result), next)) {
+    const CountOutcome outcome = one_price_ ? run_shared(next) : run_rows(next);
+    if (outcome == CountOutcome::kInfeasible) return outcome;
+    if (one_price_ && outcome == CountOutcome::kLimit) {
+      leave_one_price(next);
+      continue;
+    }
+    if (next.choice.empty()) {
+      if (!shared_ || outcome == CountOutcome::kLimit) return finish(next, outcome, plan);
       // The shared bound stays true; whole tensors may still reach it.
-      if (!shared_) return CountOutcome::kLimit;
       shared_ = false;
       shared_bound_ = lower_bound_;
       rows_.resize(1);
@@ -147,14 +213,12 @@ CountOutcome StageSolver::run(StagePlan& plan) {
     const std::optional<PlanRow> broken = broken_row(next);
     if (broken && std::find(rows_.begin(), rows_.end(), *broken) == rows_.end()) {
       rows_.push_back(*broken);
+      one_price_ = false;
       continue;
     }
-    plan = std::move(next);
-    measure_plan(stage_, plan);
-    plan.certificate.lower_bound =
-        std::min({lower_bound_, shared_bound_, plan.certificate.objective});
-    write_proof(search, plan);
-    return broken || !link_fits(stage_, plan) ? CountOutcome::kLimit : CountOutcome::kSolved;
+    measure_plan(stage_, next);
+    const bool fits = !broken && link_fits(stage_, next);
+    return finish(next, fits ? CountOutcome::kSolved : CountOutcome::kLimit, plan);
   }
 }
 

@@ -1,0 +1,367 @@
+// src/plan/shared_search.cc: see shared_search.h.
+#include "src/plan/shared_search.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+
+namespace rc {
+namespace {
+
+constexpr int kMostLeaves = 400;  // that do not split, before the search is left to others
+
+bool is_movable(const CountGroup& group) {
+  return group.shared_option >= 0 && group.link_bytes > 0 && group.relief[0] > 0;
+}
+
+// A group as the search sees it: weights in memory + factor * link.
+struct Item {
+  struct Option {
+    size_t option;
+    int64_t weight, cost;
+  };
+  size_t group = 0;
+  int32_t count = 0;
+  std::vector<Option> options;
+};
+
+// Of equal cost and no more weight, what weighs nothing or cannot be moved either is no worse.
+std::vector<Item::Option> options_of(const CountGroup& group) {
+  std::vector<Item::Option> kept;
+  const auto is_worse = [&](const CountOption& mine, const CountOption& other) {
+    const bool moves = is_movable(group) && &mine == &group.options[size_t(group.shared_option)];
+    if (mine.cost < other.cost || mine.use[0] < other.use[0]) return false;
+    if (moves && other.use[0] > 0) return false;
+    return mine.cost > other.cost || mine.use[0] > other.use[0] || &other < &mine;
+  };
+  for (const CountOption& mine : group.options) {
+    if (std::none_of(group.options.begin(), group.options.end(), [&](const CountOption& other) {
+          return &other != &mine && is_worse(mine, other);
+        })) {
+      kept.push_back({size_t(&mine - group.options.data()), mine.use[0], mine.cost});
+    }
+  }
+  return kept;
+}
+
+// The tensor that is cut between keep and recompute; none where rows is 0.
+struct CutItem {
+  size_t group = 0;
+  int64_t rows = 0;
+  Item::Option keep{}, recompute{};
+
+  int64_t cost(int64_t kept) const {
+    const auto share = [&](int64_t whole, int64_t part) {
+      return int64_t((__int128(whole) * part + rows - 1) / rows);
+    };
+    return share(keep.cost, kept) + share(recompute.cost, rows - kept);
+  }
+  int64_t weight(int64_t kept) const {
+    return keep.weight / rows * kept + recompute.weight / rows * (rows - kept);
+  }
+};
+
+class SharedSearch {
+ public:
+  SharedSearch(const PlanStage& stage, const CountProblem& problem, bool cuts,
+               const CountLimits& limits)
+      : stage_(stage), problem_(problem), limits_(limits) {
+    for (size_t g = 0; g < problem.groups.size(); ++g) {
+      const CountGroup& group = problem.groups[g];
+      if (is_movable(group)) {
+        factor_ = group.relief[0] / group.link_bytes;
+        price_ = double(group.link_cost) / double(group.link_bytes) / double(factor_);
+        jump_ = jump_ == 0 ? group.relief[0] : std::min(jump_, group.relief[0]);
+      }
+      items_.push_back({g, int32_t(group.places.size()), options_of(group)});
+      cuts_.emplace_back();
+      if (cuts) cuts_.back() = cut_of(g);
+    }
+    // Large members first: small ones fill gaps.
+    std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
+      return a.options.back().weight + a.options.front().weight >
+             b.options.back().weight + b.options.front().weight;
+    });
+    room_ = problem.capacity[0] + factor_ * problem.link;
+    variants_.push_back(variant(CutItem{}));
+    for (const CutItem& cut : cuts_)
+      if (cut.rows > 1) variants_.push_back(variant(cut));
+    path_.resize(items_.size());
+    children_.resize(items_.size() + 1);
+  }
+
+  SharedResult run();
+
+ private:
+  // All plans with one tensor cut, or without.
+  struct Variant {
+    CutItem cut;
+    std::vector<int32_t> count;  // [item]
+    Knapsack knapsack;
+    int64_t ahead;  // what the cut adds to its bounds
+    bool dead;      // has no plan
+  };
+  struct Child {
+    int64_t bound, cost, room;
+    std::array<int32_t, kPlanOptions> counts;
+  };
+
+  CutItem cut_of(size_t g) const;
+  Variant variant(const CutItem& cut) const;
+  bool search(Variant& v);
+  void descend(size_t depth, int64_t cost, int64_t room);
+  void expand(size_t depth, size_t option, int32_t members, Child& child);
+  void leaf(int64_t cost, int64_t room);
+  void adopt(int64_t cost, const std::vector<size_t>& movable, const Split& split);
+  int64_t bound(size_t depth, int64_t cost, int64_t room) const;
+  bool stopped() const;
+
+  const PlanStage& stage_;
+  const CountProblem& problem_;
+  const CountLimits limits_;
+  std::vector<Item> items_;
+  std::vector<CutItem> cuts_;  // [group]
+  int64_t factor_ = 1;         // of the link in memory's row
+  double price_ = 0;           // of weight beyond memory
+  int64_t jump_ = 0;           // the least of it that a whole tensor is
+  int64_t room_ = 0;           // memory and link
+  std::vector<Variant> variants_;
+  const Variant* now_ = nullptr;
+  int64_t kept_rows_ = 0;  // of now_'s cut
+  int64_t cutoff_ = 0;
+  int leaves_ = 0;
+  bool exact_ = true;  // nothing was left out
+  SharedResult result_;
+  std::vector<std::array<int32_t, kPlanOptions>> path_;
+  std::vector<std::vector<Child>> children_;
+};
+
+CutItem SharedSearch::cut_of(size_t g) const {
+  const CountGroup& group = problem_.groups[g];
+  const PlanItem& item = stage_.classes[size_t(group.layer_class)].items[size_t(group.item)];
+  CutItem cut;
+  if (!item.cut_recompute || item.rows < 2 || group.places.empty()) return cut;
+  const int32_t kept = choice_of(item, PlanOption::kKeep);
+  const int32_t replayed = choice_of(item, PlanOption::kRecompute);
+  if (kept < 0 || replayed < 0) return cut;
+  const CountOption keep = count_option(stage_, problem_, group, kept);
+  const CountOption recompute = count_option(stage_, problem_, group, replayed);
+  cut.keep = {0, keep.use[0], keep.cost};
+  cut.recompute = {0, recompute.use[0], recompute.cost};
+  cut.group = g;
+  cut.rows = item.rows;
+  return cut;
+}
+
+SharedSearch::Variant SharedSearch::variant(const CutItem& cut) const {
+  std::vector<KnapsackGroup> groups;
+  std::vector<int32_t> count;
+  for (const Item& item : items_) {
+    count.push_back(item.count - (cut.rows > 0 && item.group == cut.group ? 1 : 0));
+    groups.push_back({count.back(), {}});
+    for (const Item::Option& option : item.options)
+      groups.back().options.push_back({option.weight, option.cost});
+  }
+  const int64_t least = cut.rows > 0 ? std::min(cut.weight(1), cut.weight(cut.rows - 1)) : 0;
+  Knapsack knapsack(std::move(groups), room_ - least, problem_.capacity[0] - least, price_, jump_);
+  if (!knapsack.feasible()) return {cut, std::move(count), std::move(knapsack), 0, true};
+  // Of the cut tensor, what it adds at least to the Lagrangian of the others beside its lightest
+  // way.
+  const auto priced = [&](int64_t kept) {
+    return double(cut.cost(kept)) + knapsack.price() * double(cut.weight(kept) - least);
+  };
+  const double ahead = cut.rows > 0 ? std::min(priced(1), priced(cut.rows - 1)) : 0;
+  return {cut, std::move(count), std::move(knapsack), int64_t(std::floor(ahead)) - 1, false};
+}
+
+int64_t SharedSearch::bound(size_t depth, int64_t cost, int64_t room) const {
+  const int64_t free = room - factor_ * problem_.link;
+  const int64_t least = price_ > 0 ? now_->knapsack.least_sloped(depth, free, room)
+                                   : now_->knapsack.least(depth, room);
+  return least >= kNoCost ? kNoCost : cost + least;
+}
+
+bool SharedSearch::stopped() const {
+  return leaves_ > kMostLeaves || result_.counts.nodes >= limits_.nodes ||
+         std::chrono::steady_clock::now() >= limits_.deadline;
+}
+
+void SharedSearch::expand(size_t depth, size_t option, int32_t members, Child& child) {
+  const Item& item = items_[depth];
+  const Item::Option& mine = item.options[option];
+  const auto take = [&](Child& to, int32_t n) {
+    to.counts[mine.option] = n;
+    to.cost += n * mine.cost;
+    to.room -= n * mine.weight;
+  };
+  if (option + 1 == item.options.size()) {
+    Child last = child;
+    take(last, members);
+    last.bound = bound(depth + 1, last.cost, last.room);
+    if (last.bound < cutoff_) children_[depth].push_back(last);
+    return;
+  }
+  for (int32_t n = 0; n <= members; ++n) {
+    Child next = child;
+    take(next, n);
+    expand(depth, option + 1, members - n, next);
+  }
+}
+
+void SharedSearch::descend(size_t depth, int64_t cost, int64_t room) {
+  if (depth == items_.size()) {
+    leaf(cost, room);
+    return;
+  }
+  ++result_.counts.nodes;
+  children_[depth].clear();
+  Child child{0, cost, room, {}};
+  expand(depth, 0, now_->count[depth], child);
+  // Of equal bounds, more room first.
+  std::sort(children_[depth].begin(), children_[depth].end(), [](const Child& a, const Child& b) {
+    return a.bound != b.bound ? a.bound < b.bound : a.room > b.room;
+  });
+  for (size_t i = 0; i < children_[depth].size(); ++i) {
+    const Child next = children_[depth][i];
+    if (next.bound >= cutoff_) return;
+    if (stopped()) {
+      exact_ = false;
+      return;
+    }
+    path_[depth] = next.counts;
+    descend(depth + 1, next.cost, next.room);
+  }
+}
+
+// What is not recomputed is known; does it split?
+void SharedSearch::leaf(int64_t cost, int64_t room) {
+  std::vector<SplitGroup> groups;
+  std::vector<size_t> movable;
+  for (size_t j = 0; j < items_.size(); ++j) {
+    const CountGroup& group = problem_.groups[items_[j].group];
+    if (!is_movable(group)) continue;
+    const int32_t members = path_[j][size_t(group.shared_option)];
+    if (members == 0) continue;
+    const PlanItem& item = stage_.classes[size_t(group.layer_class)].items[size_t(group.item)];
+    groups.push_back({group.link_bytes, members, item.cut_offload ? item.rows : 1});
+    movable.push_back(items_[j].group);
+  }
+  const int64_t over = factor_ * problem_.link - room;
+  const int64_t low = over <= 0 ? 0 : (over + factor_ - 1) / factor_;
+  Split split;
+  const SplitOutcome outcome =
+      least_split(groups, low, problem_.link, stage_.min_offload_bytes, split);
+  if (outcome != SplitOutcome::kFound) {
+    ++leaves_;
+    exact_ = exact_ && outcome == SplitOutcome::kNone;
+    return;
+  }
+  int64_t total = cost;
+  for (size_t i = 0; i < movable.size(); ++i)
+    total += split.moved[i] * problem_.groups[movable[i]].link_cost;
+  exact_ = exact_ && (split.least || price_ == 0);
+  if (total > cost && total >= cutoff_) ++leaves_;
+  if (total < cutoff_) adopt(total, movable, split);
+}
+
+void SharedSearch::adopt(int64_t cost, const std::vector<size_t>& movable, const Split& split) {
+  cutoff_ = cost;
+  CountResult& counts = result_.counts;
+  counts.found = true;
+  counts.cost = cost;
+  counts.counts.assign(problem_.groups.size(), {});
+  for (size_t j = 0; j < items_.size(); ++j) counts.counts[items_[j].group] = path_[j];
+  result_.has_cut = now_->cut.rows > 0;
+  result_.cut = {now_->cut.group, kept_rows_};
+  LinkMembers& link = result_.link;
+  link = {std::vector<int32_t>(problem_.groups.size(), 0), split.cut_rows, 0};
+  for (size_t i = 0; i < movable.size(); ++i) link.moved[movable[i]] = split.moved[i];
+  if (split.cut_rows > 0) link.part_group = movable[size_t(split.cut_group)];
+}
+
+// Everything of the variant below the cutoff; false where its fronts grow too long.
+bool SharedSearch::search(Variant& v) {
+  now_ = &v;
+  if (v.dead) return true;
+  const CutItem& cut = v.cut;
+  if (!v.knapsack.build(cutoff_ - v.ahead, limits_.pairs)) return false;
+  if (cut.rows == 0) {
+    if (bound(0, 0, room_) < cutoff_) descend(0, 0, room_);
+    return true;
+  }
+  std::vector<std::pair<int64_t, int64_t>> tries;  // bound, kept rows
+  for (int64_t kept = 1; kept < cut.rows; ++kept) {
+    const int64_t least = bound(0, cut.cost(kept), room_ - cut.weight(kept));
+    if (least < cutoff_) tries.push_back({least, kept});
+  }
+  std::sort(tries.begin(), tries.end());
+  for (const auto& [least, kept] : tries) {
+    if (least >= cutoff_ || !exact_) break;
+    kept_rows_ = kept;
+    descend(0, cut.cost(kept), room_ - cut.weight(kept));
+  }
+  return true;
+}
+
+SharedResult SharedSearch::run() {
+  CountResult& counts = result_.counts;
+  int64_t most = 1, floor = kNoCost;
+  for (const Item& item : items_) {
+    int64_t dearest = 0;
+    for (const Item::Option& option : item.options) dearest = std::max(dearest, option.cost);
+    if (problem_.groups[item.group].shared_option >= 0)
+      dearest += problem_.groups[item.group].link_cost;
+    most += dearest * item.count;
+  }
+  for (const Variant& v : variants_) {
+    if (!v.dead) floor = std::min(floor, v.knapsack.relaxed() + v.ahead);
+  }
+  if (floor >= kNoCost) {
+    counts.outcome = CountOutcome::kInfeasible;
+    return result_;
+  }
+  result_.price = variants_[0].knapsack.price();
+  floor = std::max<int64_t>(floor, 0);
+  for (int64_t step = std::max<int64_t>(2, (most - floor) >> 24);; step *= 4) {
+    const int64_t tried = cutoff_ = std::min(most, floor + step);
+    for (Variant& v : variants_) {
+      if (!search(v)) exact_ = false;
+      if (!exact_) break;
+    }
+    if (!exact_) {
+      counts.outcome = CountOutcome::kLimit;
+      counts.lower_bound = counts.found ? std::min(floor, counts.cost) : floor;
+      return result_;
+    }
+    floor = counts.found ? counts.cost : tried;
+    counts.lower_bound = floor;
+    counts.outcome = counts.found ? CountOutcome::kSolved : CountOutcome::kInfeasible;
+    if (counts.found || tried >= most) return result_;
+  }
+}
+
+}  // namespace
+
+bool shares_one_link(const CountProblem& problem) {
+  if (!problem.shared_link || problem.rows.size() != 1) return false;
+  if (problem.rows[0].kind != RowKind::kMemory) return false;
+  const CountGroup* first = nullptr;
+  for (const CountGroup& group : problem.groups) {
+    if (!is_movable(group)) continue;
+    if (first == nullptr) first = &group;
+    if (group.relief[0] % group.link_bytes != 0) return false;
+    if (group.relief[0] / group.link_bytes != first->relief[0] / first->link_bytes) return false;
+    if (group.options[size_t(group.shared_option)].use[0] < group.relief[0]) return false;
+  }
+  return true;
+}
+
+SharedResult search_shared(const PlanStage& stage, const CountProblem& problem, bool cuts,
+                           const CountLimits& limits) {
+  return SharedSearch(stage, problem, cuts, limits).run();
+}
+
+}  // namespace rc

@@ -1,0 +1,33 @@
+// src/plan/shared_search.h: branch and bound for one memory row and a link of one price per byte.
+//
+// Kept or offloaded then counts the same in memory + link, and which of the two only matters in
+// sum. So the search chooses what is not recomputed, with one knapsack (knapsack.h) whose weight
+// beyond the memory's room costs the link's price as an exact bound, and asks at its leaves alone
+// whether what is left splits into memory and link (split.h). One tensor may be cut between keep
+// and recompute: for each that may be, a knapsack of the others tells which numbers of its rows
+// could pay.
+#pragma once
+
+#include "src/plan/counts.h"
+#include "src/plan/place.h"
+#include "src/plan/search.h"
+#include "src/plan/split.h"
+
+namespace rc {
+
+struct SharedResult {
+  CountResult counts;  // of all but the cut member; cost is of the whole plan
+  bool has_cut = false;
+  CutMember cut;
+  LinkMembers link;
+  double price = 0;  // of a byte of memory and link at the root, for a proof
+};
+
+// Whether the problem is of that kind.
+bool shares_one_link(const CountProblem& problem);
+
+// For such a problem.
+SharedResult search_shared(const PlanStage& stage, const CountProblem& problem, bool cuts,
+                           const CountLimits& limits);
+
+}  // namespace rc

@@ -1,0 +1,155 @@
+// src/plan/shared_search_test.cc: links of one price: every plan of small stages, all committed
+// instances, and certificates that are not true.
+#include "src/plan/shared_search.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "src/plan/brute_force.h"
+#include "src/plan/check.h"
+#include "src/plan/plan_instances.h"
+#include "src/plan/random_stage.h"
+#include "src/plan/solve.h"
+
+namespace rc {
+namespace {
+
+StagePlan solved(const PlanStage& stage) {
+  StagePlan plan;
+  EXPECT_TRUE(solve_stage(stage, {}, &plan).ok());
+  return plan;
+}
+
+PlanStage small_stage(uint64_t seed, bool cuts) {
+  std::mt19937_64 random(seed * 104729 + 3);
+  const auto below = [&](int n) { return int(random() % uint64_t(n)); };
+  RandomStage s;
+  s.classes = 1 + below(2);
+  s.items = 1 + below(4);
+  s.stages = 1 + below(3);
+  s.microbatches = 1 + below(4);
+  s.shard = below(4) == 0;
+  s.price = cuts ? 0 : below(3) * 7;
+  s.cut_offload = s.cut_recompute = cuts;
+  s.unit = below(2) == 0 ? 256 : 1;
+  s.most_units = below(2) == 0 ? 60 : 8;
+  s.budget = 0.1 + 0.05 * below(16);
+  s.link = 0.05 * below(10);
+  s.layers = std::max(1, std::min(6, (cuts ? 5 : 8) / s.items));
+  PlanStage stage = random_stage(s, seed);
+  stage.allow_units = false;
+  stage.tail_margin = 1;
+  if (below(4) == 0) stage.host_bytes = stage.link_bytes * (1 + below(3));
+  return stage;
+}
+
+TEST(SharedSearch, EqualsEveryPlanOnSmallStages) {
+  int one_price = 0, optimal = 0, solved_ones = 0, refused = 0;
+  for (uint64_t seed = 0; seed < 3000; ++seed) {
+    const bool cuts = seed % 3 == 0;
+    const PlanStage stage = small_stage(seed, cuts);
+    const StagePlan plan = solved(stage);
+    const BruteForce best = brute_force(stage, cuts && link_is_shared(stage), cuts);
+    ASSERT_EQ(plan.verdict == PlanVerdict::kSolved, best.feasible) << seed;
+    if (!best.feasible) continue;
+    const PlanCheck check = check_plan(stage, plan);
+    EXPECT_TRUE(check.fits) << seed << ": " << check.finding;
+    EXPECT_LE(plan.certificate.lower_bound, best.cost) << seed;
+    EXPECT_GE(plan.certificate.objective, best.cost) << seed;
+    ++solved_ones;
+    optimal += plan.certificate.optimal;
+    if (plan.certificate.proof.size() != 1) continue;
+    if (plan.certificate.proof[0].kind != PlanBoundRow::kMemoryAndLink) continue;
+    ++one_price;
+    EXPECT_TRUE(plan.certificate.optimal) << seed;
+    EXPECT_TRUE(check.bound_proven) << seed << ": " << check.finding;
+    // A cost less than the best is proven for no other claim.
+    std::string finding;
+    EXPECT_FALSE(prove_bound(stage, plan, best.cost + 1, 4'000'000, &finding)) << seed;
+    ++refused;
+  }
+  EXPECT_GT(one_price, 800);
+  EXPECT_EQ(refused, one_price);
+  EXPECT_GE(optimal, solved_ones * 98 / 100);
+}
+
+struct Set {
+  int64_t family, mode;
+};
+
+class CommittedInstances : public testing::TestWithParam<Set> {};
+
+// The set of the benchmark (plan_bench.cc): nothing in it is left unproven.
+TEST_P(CommittedInstances, AreAllProvenOptimal) {
+  int solved_ones = 0;
+  size_t number = 0;
+  for (const PlanStage& stage : plan_instances(GetParam().family, GetParam().mode)) {
+    SCOPED_TRACE(number++);
+    const StagePlan plan = solved(stage);
+    ASSERT_NE(plan.verdict, PlanVerdict::kUnknown);
+    if (plan.verdict == PlanVerdict::kInfeasible) {
+      EXPECT_NE(plan.minimum_budget, 0);
+      continue;
+    }
+    ++solved_ones;
+    EXPECT_TRUE(plan.certificate.optimal)
+        << plan.certificate.objective << " " << plan.certificate.lower_bound;
+    if (GetParam().family == kMixed || GetParam().family == kMixedOdd) continue;
+    const PlanCheck check = check_plan(stage, plan);
+    EXPECT_TRUE(check.fits && check.bound_proven) << check.finding;
+  }
+  EXPECT_GE(solved_ones, 30);
+}
+
+std::string name_of(const testing::TestParamInfo<Set>& info) {
+  static const char* const kFamilies[] = {"DeepSeek", "Llama80", "Llama8", "Mixed", "MixedOdd"};
+  static const char* const kModes[] = {"Recompute", "Cut", "Whole", "Priced", "CutBoth"};
+  return std::string(kFamilies[info.param.family]) + kModes[info.param.mode];
+}
+
+std::vector<Set> committed() {
+  std::vector<Set> all;
+  for (const int64_t family : {kDeepSeek, kLlama80, kLlama8})
+    for (const int64_t mode : {kRecompute, kCut, kWhole, kPriced, kCutBoth})
+      all.push_back({family, mode});
+  for (const int64_t family : {kMixed, kMixedOdd})
+    for (const int64_t mode : {kRecompute, kCut}) all.push_back({family, mode});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Plan, CommittedInstances, testing::ValuesIn(committed()), name_of);
+
+TEST(SharedSearch, ACertificateThatIsNotTrueIsRefused) {
+  for (const int64_t mode : {kWhole, kPriced, kCutBoth}) {
+    SCOPED_TRACE(mode);
+    const PlanStage stage = plan_instance(kDeepSeek, mode, 1, 0.3, 0.1);
+    const StagePlan plan = solved(stage);
+    ASSERT_TRUE(check_plan(stage, plan).bound_proven);
+    const auto proven = [&](const PlanStage& s, const StagePlan& p) {
+      std::string finding;
+      return prove_bound(s, p, p.certificate.lower_bound, 4'000'000, &finding);
+    };
+    StagePlan wrong = plan;
+    wrong.certificate.lower_bound += 1;
+    EXPECT_FALSE(proven(stage, wrong));
+    wrong = plan;
+    wrong.certificate.proof[0].layer = 500;
+    EXPECT_FALSE(proven(stage, wrong));
+    wrong = plan;
+    wrong.certificate.proof[0].price = -1;
+    EXPECT_FALSE(proven(stage, wrong));
+    PlanStage wider = stage;
+    wider.link_bytes += int64_t{1} << 30;
+    EXPECT_FALSE(proven(wider, plan));
+    wider = stage;
+    wider.budget += int64_t{1} << 30;
+    EXPECT_FALSE(proven(wider, plan));
+    // A price that prunes less proves the same, if the limit allows.
+    wrong = plan;
+    wrong.certificate.proof[0].price = wrong.certificate.proof[0].price * 999 / 1000;
+    EXPECT_TRUE(proven(stage, wrong));
+  }
+}
+
+}  // namespace
+}  // namespace rc
