@@ -5,7 +5,9 @@ import weakref
 
 import pytest
 import torch
+import torch.utils.checkpoint as stock
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 import rcore.torch as rt
 
@@ -160,11 +162,15 @@ def test_an_alias_of_an_input_is_left_alone():
     assert discarded.discard(z) == 0 and y.untyped_storage().nbytes() == 128
     z.sum().backward()
     assert torch.equal(x.grad, x.cos())
-    x.grad = None
-    with rt.discards():
-        z = discarded(y := x * 1).sin()
-    z.sum().backward()
-    assert torch.equal(x.grad, x.cos())
+    for pack in (lambda t: ((t,), {}), lambda t: (([t],), {}), lambda t: ((), {"v": {"t": (t,)}})):
+        first = rt.discard_output(lambda v: next(iter(tree_leaves(v))).view(32))
+        x.grad = None
+        with rt.discards():
+            args, kwargs = pack(y := x * 1)
+            z = first(*args, **kwargs).sin()
+            y.detach().zero_()  # no error: no graph but the output's has saved it
+        with pytest.raises(RuntimeError, match="modified by an inplace"):
+            z.sum().backward()
 
 
 def test_dropout_is_the_same_again():
@@ -321,6 +327,57 @@ def test_an_output_changed_in_place_inside_a_scope_is_kept_as_it_was_read():
         return before + (y * w).sin()
 
     assert same(grads(plain, x, w), grads(scoped, x, w))
+
+
+@pytest.mark.parametrize("outside", [stock.checkpoint, rt.checkpoint])
+def test_a_region_around_a_scope_frees_what_is_saved_in_the_scope(outside):
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    discarded = rt.discard_output(nn.LayerNorm(8))
+    weak = []
+
+    def block(v, norm):
+        y = norm(v)
+        z = (y @ w).exp()  # saved by exp and by sin
+        weak.append(z.untyped_storage()._weak_ref())
+        return z.sin()
+
+    def scoped(v):
+        for _ in range(2):
+            with rt.discards():
+                v = block(v, discarded)
+        return v
+
+    want = grads(lambda: block(block(x, discarded._function), discarded._function), x, w)
+    del weak[:]
+    out = outside(scoped, x, use_reentrant=False)
+    assert len(weak) == 2  # nothing has run again
+    assert all(torch.UntypedStorage._expired(address) for address in weak)
+    assert same(want, grads(lambda: out, x, w))
+    assert all(torch.UntypedStorage._expired(address) for address in weak)
+
+
+def test_hooks_around_a_scope_take_what_is_saved_in_it():
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    discarded = rt.discard_output(nn.LayerNorm(8))
+    taken, given = [], []
+
+    def take(t):
+        taken.append(t.clone())
+        return len(taken) - 1
+
+    def give(at):
+        given.append(at)
+        return taken[at]
+
+    def run(norm):
+        with rt.discards():
+            return (norm(x) @ w).exp().sin()
+
+    want = grads(lambda: run(discarded._function), x, w)
+    with torch.autograd.graph.saved_tensors_hooks(take, give):
+        out = run(discarded)
+    assert len(taken) >= 4  # w, two of exp and sin, and the input of the region
+    assert same(want, grads(lambda: out, x, w)) and sorted(set(given)) == list(range(len(taken)))
 
 
 def test_a_conjugated_view_in_a_scope_keeps_its_conjugation():

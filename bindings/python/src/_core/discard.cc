@@ -5,8 +5,6 @@
 // memory of a discardable output is not kept: the graph gets an Output, which names the region and
 // the view, and finds the value in a replay when it is asked for. So the memory goes with its last
 // reader, whoever that is: nobody can read too late.
-#include <algorithm>
-
 #include "frame.h"
 
 namespace rcpy {
@@ -34,6 +32,8 @@ struct Scope {
   PyObject_HEAD std::vector<Discardable>* items;
   Scope* outer;
   bool open;
+  bool hooked;              // hooks stand around the scope: what it keeps, they take
+  PyObject *hook, *unhook;  // while open
 };
 
 // What a consumer's graph keeps of a discarded output.
@@ -113,15 +113,34 @@ PyObject* make_note(const Discardable& d, const DLTensor& t) {
   return object(output);
 }
 
+// What the graph keeps of a tensor that is no discarded output: what it would without the scope.
+PyObject* keep_in(const Scope* scope, PyObject* tensor) {
+  if (!scope->hooked) return keep(tensor);
+  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
+  if (!leaf) return nullptr;
+  // A node may save what it made: its own graph would close a cycle.
+  const Ref plain(leaf.get() == Py_True
+                      ? Py_NewRef(tensor)
+                      : PyObject_CallMethodObjArgs(tensor, names.detach, nullptr));
+  if (!plain || !call(torch_api.pop_hooks)) return nullptr;
+  Ref saved = call(torch_api.make_saved_tensor, plain.get(), Py_False);
+  if (saved)
+    return call(torch_api.push_hooks, scope->hook, scope->unhook) ? saved.release() : nullptr;
+  const PendingError pending;
+  if (!call(torch_api.push_hooks, scope->hook, scope->unhook)) PyErr_Clear();
+  return nullptr;
+}
+
 PyObject* pack(PyObject* self, PyObject* tensor) {
+  const Scope* scope = reinterpret_cast<Scope*>(self);
   DLTensor t;
-  if (!borrow_dltensor(tensor, &t)) return keep(tensor);
-  for (const Discardable& d : *reinterpret_cast<Scope*>(self)->items)
+  if (!borrow_dltensor(tensor, &t)) return keep_in(scope, tensor);
+  for (const Discardable& d : *scope->items)
     if (lies_in(d, t)) {
       const bool is_output = version_of(d.tensor) == d.version && !is_lazy(tensor, t);
-      return is_output ? make_note(d, t) : keep(tensor);
+      return is_output ? make_note(d, t) : keep_in(scope, tensor);
     }
-  return keep(tensor);
+  return keep_in(scope, tensor);
 }
 
 // note_output(region, index, output, saved) -> what a graph may keep of `saved` instead, or None
@@ -166,7 +185,11 @@ PyObject* view_of(PyObject* value, const Output* output) {
 }
 
 PyObject* unpack_scoped(PyObject*, PyObject* packed) {
-  if (!Py_IS_TYPE(packed, output_type)) return unpack_kept(packed);
+  if (!Py_IS_TYPE(packed, output_type)) {
+    const bool is_saved = PyObject_HasAttr(packed, names.unpack);
+    return is_saved ? PyObject_CallMethodObjArgs(packed, names.unpack, nullptr)
+                    : unpack_kept(packed);
+  }
   const Ref alive = Ref::borrow(packed);
   const Output* output = reinterpret_cast<Output*>(packed);
   const Ref value = replayed_output(output->frame, output->output);
@@ -178,7 +201,11 @@ void output_free(PyObject* self) {
   Output* output = reinterpret_cast<Output*>(self);
   Frame* frame = output->frame;
   if (--frame->b.awaited == 0)
-    for (Run* run = frame->b.runs; run; run = run->b.next) run_drop_outputs(run);
+    for (Run* run = frame->b.runs; run;) {
+      const Ref keep = Ref::borrow(object(run));  // what is let go may run anything
+      run_drop_outputs(run);
+      run = run->b.next;
+    }
   delete output->layout;
   free_object(output);
   Py_DECREF(object(frame));
@@ -204,7 +231,8 @@ PyObject* scope_make(PyObject*, PyObject*) {
   if (!scope) return nullptr;
   scope->items = new std::vector<Discardable>();
   scope->outer = nullptr;
-  scope->open = false;
+  scope->open = scope->hooked = false;
+  scope->hook = scope->unhook = nullptr;
   return object(scope);
 }
 
@@ -217,9 +245,13 @@ PyObject* scope_enter(PyObject* self, PyObject*) {
     PyErr_SetString(PyExc_RuntimeError, "the scope is open already");
     return nullptr;
   }
-  const Ref hook(PyCFunction_New(&pack_method, self)),
-      unhook(PyCFunction_New(&unpack_method, nullptr));
-  if (!hook || !unhook || !call(torch_api.push_hooks, hook.get(), unhook.get())) return nullptr;
+  Ref hook(PyCFunction_New(&pack_method, self)), unhook(PyCFunction_New(&unpack_method, nullptr));
+  const Ref outside = call(torch_api.top_hooks, Py_True);
+  if (!hook || !unhook || !outside || !call(torch_api.push_hooks, hook.get(), unhook.get()))
+    return nullptr;
+  scope->hooked = outside.get() != Py_None;
+  scope->hook = hook.release();  // a cycle until the scope is left
+  scope->unhook = unhook.release();
   scope->outer = current;
   scope->open = true;
   current = scope;
@@ -232,24 +264,35 @@ PyObject* scope_exit(PyObject* self, PyObject*) {
   current = scope->outer;
   scope->open = false;
   const Ref popped = call(torch_api.pop_hooks);
+  const Ref hook(std::exchange(scope->hook, nullptr)),
+      unhook(std::exchange(scope->unhook, nullptr));
   let_go(scope);
   return popped ? Py_NewRef(Py_None) : nullptr;
 }
 
-bool is_alias_of_input(const FrameBody& b, const DLTensor& t) {
-  return std::any_of(b.inputs.begin(), b.inputs.end(), [&](const Input& input) {
-    DLTensor in;
-    const Ref held(input.kind == Input::kSaved
-                       ? PyObject_CallMethodObjArgs(input.object, names.unpack, nullptr)
-                       : Py_NewRef(input.object));
-    if (!held) PyErr_Clear();
-    if (!held ||
-        !PyObject_TypeCheck(held.get(), reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) ||
-        !borrow_dltensor(held.get(), &in))
-      return false;
-    const char *begin = address(in), *end = begin + span_bytes(in);
-    return address(t) < end && begin < address(t) + span_bytes(t);
-  });
+bool overlaps(PyObject* tensor, const DLTensor& t) {
+  DLTensor other;
+  if (!borrow_dltensor(tensor, &other)) return false;
+  const char *begin = address(other), *end = begin + span_bytes(other);
+  return address(t) < end && begin < address(t) + span_bytes(t);
+}
+
+// True where a tensor among the arguments, in containers too, has some of t's memory.
+bool is_part_of(PyObject* value, const DLTensor& t) {
+  if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)))
+    return overlaps(value, t);
+  if (PyTuple_Check(value)) {
+    for (Py_ssize_t i = 0; i < PyTuple_Size(value); ++i)
+      if (is_part_of(PyTuple_GetItem(value, i), t)) return true;
+  } else if (PyList_Check(value)) {
+    for (Py_ssize_t i = 0; i < PyList_Size(value); ++i)
+      if (is_part_of(PyList_GetItem(value, i), t)) return true;
+  } else if (PyDict_Check(value)) {
+    PyObject *key, *entry;
+    for (Py_ssize_t at = 0; PyDict_Next(value, &at, &key, &entry);)
+      if (is_part_of(entry, t)) return true;
+  }
+  return false;
 }
 
 PyMethodDef scope_methods[] = {{"__enter__", scope_enter, METH_NOARGS, nullptr},
@@ -278,11 +321,13 @@ PyMethodDef functions[] = {
      "make_scope() -> Scope, a context manager: discarded outputs end with it"},
     {nullptr, nullptr, 0, nullptr}};
 
-void register_output(Frame* frame, PyObject* value, size_t index) {
+void register_output(Frame* frame, PyObject* value, size_t index, PyObject* arguments,
+                     PyObject* keywords) {
   FrameBody& b = frame->b;
   DLTensor t;
   if (!PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) ||
-      !borrow_dltensor(value, &t) || span_bytes(t) == 0 || is_alias_of_input(b, t))
+      !borrow_dltensor(value, &t) || span_bytes(t) == 0 || is_part_of(arguments, t) ||
+      (keywords && is_part_of(keywords, t)))
     return;
   const uint64_t bytes = span_bytes(t);
   for (const Discardable& d : *current->items)
@@ -295,11 +340,11 @@ void register_output(Frame* frame, PyObject* value, size_t index) {
 
 }  // namespace
 
-void discard_outputs(Frame* frame, PyObject* result) {
+void discard_outputs(Frame* frame, PyObject* result, PyObject* arguments, PyObject* keywords) {
   if (!current) return;
-  if (!PyTuple_Check(result)) return register_output(frame, result, 0);
+  if (!PyTuple_Check(result)) return register_output(frame, result, 0, arguments, keywords);
   for (Py_ssize_t i = 0; i < PyTuple_Size(result); ++i)
-    register_output(frame, PyTuple_GetItem(result, i), static_cast<size_t>(i));
+    register_output(frame, PyTuple_GetItem(result, i), static_cast<size_t>(i), arguments, keywords);
 }
 
 bool make_scope_types(PyObject* module) {

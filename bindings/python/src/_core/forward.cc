@@ -304,7 +304,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
     if (!checked) return nullptr;
   }
   if (!b.replayed && !region_seal(b.region)) return nullptr;
-  if (flags & kDiscards) discard_outputs(frame, result.get());
+  if (flags & kDiscards) discard_outputs(frame, result.get(), arguments, keywords);
   Counters& counters = module->counters;
   ++counters.regions;
   counters.saved_tensors += b.holders.size();

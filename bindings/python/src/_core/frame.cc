@@ -272,7 +272,11 @@ void run_unlink(Frame* frame, Run* run) {
 void drop_finished_runs(Frame* frame) {
   for (Run *run = frame->b.runs, *next; run; run = next) {
     next = run->b.next;
-    if (run->b.done && run->b.live == 0 && !run->b.group) run_unlink(frame, run);
+    if (run->b.done && run->b.live == 0 && !run->b.group) {
+      const Ref keep = Ref::borrow(object(next));  // what is let go may run anything
+      run_unlink(frame, run);
+      if (next && !next->b.frame) return;  // unlinked meanwhile
+    }
   }
 }
 

@@ -191,7 +191,7 @@ PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);
 
 // discard.cc
 bool make_scope_types(PyObject* module);
-void discard_outputs(Frame* frame, PyObject* result);
+void discard_outputs(Frame* frame, PyObject* result, PyObject* arguments, PyObject* keywords);
 
 // compare.cc: a value against what the forward knew of it; all that a replay made, in torch's
 // words; and an error of extras in place of one that says less. False with an error set.
