@@ -88,7 +88,7 @@ class Torch:
 
 
 def policies(moe: bool) -> dict[str, Any]:
-    """Names of the table's rows -> how to run the model; what torch can do too stands above rcore's."""
+    """Names of the table's rows -> how to run the model; torch's way to the same comes first."""
     feed = "moe" if moe else "mlp"
     half = 2 if moe else 4
     three = ("core_attn", "layernorm", feed)
@@ -313,7 +313,10 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
         trainer.close()
     print("\nfront: " + "; ".join(
         f"{saved / 2**20:.1f} MiB {ratio:.2f} {row}" for saved, ratio, row in front(points)))
-    larger = [row for row, live in lives.items() if live > lives.get(same_by_torch(row), live)]
+    # A layer of a chunk keeps the generator's state of its own begin (5,056 bytes), and a profiled
+    # replay is a range of the profiler (8).
+    larger = [row for row, live in lives.items()
+              if live > lives.get(same_by_torch(row), live) + 5064 * len(layers_of(control.model))]
     assert all(same.values()) and not larger, f"losses differ, or larger than torch's: {larger}"
 
 
