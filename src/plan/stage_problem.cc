@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "src/plan/place.h"
 
@@ -32,11 +33,13 @@ PlanChoice shard(const PlanRequest& r, const TensorSpec& spec) {
 // A copy inside its window costs what it takes from kernels that wait for the same memory: each
 // byte is read once and written once. Where tensors may be cut, copies are free: memory and link
 // are then one capacity.
+double copy_seconds_per_byte(const PlanRequest& r) {
+  return 2.0 / (r.device.hbm_rate * r.device.hbm_share) * r.device.copy_share;
+}
+
 double offload_seconds(const PlanRequest& r, const TensorSpec& spec) {
   if (spec.offload_seconds > 0 || r.token_split) return spec.offload_seconds;
-  const DeviceProfile& d = r.device;
-  const double traffic = 2.0 * double(spec.tensor.bytes) / (d.hbm_rate * d.hbm_share);
-  return std::max(1e-12, traffic * d.copy_share);
+  return std::max(1e-12, double(spec.tensor.bytes) * copy_seconds_per_byte(r));
 }
 
 PlanItem make_item(const PlanRequest& r, const ClassSpec& of, const TensorSpec& spec) {
@@ -94,6 +97,27 @@ PlanLayerClass make_class(const PlanRequest& r, const ClassSpec& spec) {
   return c;
 }
 
+// Copies that all cost the same per byte cost so to the picosecond: what is not recomputed is then
+// chosen apart from where it goes (src/plan/shared_search.h). False where they do not, or where the
+// bytes that their sizes share are too few for that.
+bool price_copies(const PlanRequest& r, PlanStage* stage) {
+  if (r.token_split) return false;
+  for (const ClassSpec& c : r.classes)
+    for (const TensorSpec& t : c.tensors)
+      if (t.offload_seconds > 0) return false;
+  int64_t bytes = 0;
+  for (const PlanLayerClass& c : stage->classes)
+    for (const PlanItem& item : c.items)
+      for (const PlanChoice& choice : item.choices) bytes = std::gcd(bytes, choice.link_bytes);
+  const int64_t cost = picoseconds(double(bytes) * copy_seconds_per_byte(r));
+  if (cost < 1000) return false;
+  for (PlanLayerClass& c : stage->classes)
+    for (PlanItem& item : c.items)
+      for (PlanChoice& choice : item.choices)
+        if (choice.option == PlanOption::kOffload) choice.cost = choice.link_bytes / bytes * cost;
+  return true;
+}
+
 // Costs in whole parts of 2^-23 of the rank's forward and backward: far below what any of them is
 // known to, and few enough different ones for proofs.
 void round_costs(const PlanRequest& r, uint32_t rank, PlanStage* stage) {
@@ -108,11 +132,13 @@ void round_costs(const PlanRequest& r, uint32_t rank, PlanStage* stage) {
   const auto round = [unit](int64_t* cost) {
     if (*cost > 0) *cost = std::max<int64_t>(1, (*cost + unit / 2) / unit) * unit;
   };
+  const bool priced = price_copies(r, stage);
   for (PlanLayerClass& c : stage->classes) {
     round(&c.tail_cost);
     for (PlanItem& item : c.items) {
       round(&item.layer_cost);
-      for (PlanChoice& choice : item.choices) round(&choice.cost);
+      for (PlanChoice& choice : item.choices)
+        if (!priced || choice.option != PlanOption::kOffload) round(&choice.cost);
     }
   }
 }

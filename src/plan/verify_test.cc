@@ -48,6 +48,39 @@ TEST(Plan, AWrongPlanIsRefusedBeforeItIsHandedOut) {
   }
 }
 
+// Keep, recompute, offload, split and compress at once: proven on every rank, and checked.
+TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
+  const struct {
+    const char* model;
+    json layout;
+  } cases[] = {
+      {"llama3-8b", json::object()},
+      {"llama3-8b", {{"pipeline_model_parallel_size", 4}}},
+      {"llama3-70b", kPipeline},
+      {"gpt-175b", {{"tensor_model_parallel_size", 8}, {"pipeline_model_parallel_size", 8}}},
+      {"mixtral-8x7b", {{"expert_model_parallel_size", 8}, {"pipeline_model_parallel_size", 4}}},
+      {"deepseek-v3", {{"expert_model_parallel_size", 64}}}};
+  int solved = 0;
+  for (const auto& one : cases) {
+    for (const double fraction : {0.2, 0.3, 0.5, 0.7, 0.8}) {
+      SCOPED_TRACE(one.model + std::string(" ") + std::to_string(fraction));
+      const json ask = request(one.model, one.layout,
+                               {{"budget_fraction", fraction},
+                                {"options", {"recompute", "offload", "split", "compress"}}});
+      std::shared_ptr<const Plan> plan;
+      const Status made = make_plan(read(ask), &plan);
+      if (made.code() == RC_E_BUDGET) continue;
+      ASSERT_NE(plan, nullptr);
+      for (const RankPlan& rank : plan->ranks) {
+        EXPECT_TRUE(rank.plan.certificate.optimal);
+        EXPECT_TRUE(rank.bound_proven);
+        ++solved;
+      }
+    }
+  }
+  EXPECT_GT(solved, 60);
+}
+
 // Below what single layers need: units of layers, as a policy can carry them out.
 TEST(Plan, UnitsOfLayersTakeOverBelowTheLeastOfSingleLayers) {
   const struct {
