@@ -128,6 +128,63 @@ class Proof {
   std::vector<int64_t> least_kept_, least_cost_;  // [place]: of the places from there on
 };
 
+// The fullest of all rows as row_path.h defines them, place by place.
+int64_t peak_of(const RowPath& rows, const std::vector<PathStep>& steps) {
+  // Of each place's backward: what the way that covers it adds beside the row's base.
+  std::vector<int64_t> own(rows.path.ways.size(), 0);
+  for (const PathStep& s : steps) {
+    const PathWay& way = rows.path.ways[s.place][s.way];
+    int64_t top = rows.most[s.place];
+    for (size_t p = s.place; p < s.place + way.layers; ++p) top = std::max(top, rows.most[p]);
+    for (size_t p = s.place; p < s.place + way.layers; ++p)
+      own[p] = way.transient + top - rows.most[p];
+  }
+  int64_t peak = rows.base.empty() ? 0 : -kFar;
+  for (size_t r = 0; r < rows.base.size(); ++r) {
+    int64_t bytes = rows.base[r] + own[rows.place[r]];
+    for (const PathStep& s : steps)
+      bytes += rows.path.ways[s.place][s.way].kept * rows.held[r][s.place];
+    peak = std::max(peak, bytes);
+  }
+  return peak;
+}
+
+// Any prices prove: a path that fits costs no less than the cheapest one by cost and priced bytes,
+// less the priced budgets. Forward over the places, with the rows' prices summed up beforehand.
+int64_t priced_bound(const RowPath& rows, int64_t budget, const std::vector<int64_t>& prices) {
+  using Wide = __int128;
+  constexpr Wide kScale = Wide(1) << 20;
+  const size_t n = rows.path.ways.size();
+  Wide given = 0;                // by the rows themselves
+  std::vector<Wide> of_kept(n);  // [place]: a byte that it keeps, over all rows
+  std::vector<Wide> of_own(n);   // [place]: a byte of its own backwards
+  for (size_t r = 0; r < prices.size(); ++r) {
+    given += Wide(prices[r]) * (rows.base[r] - budget);
+    of_own[rows.place[r]] += prices[r];
+    for (size_t p = 0; p < n; ++p) of_kept[p] += Wide(prices[r]) * rows.held[r][p];
+  }
+  std::vector<Wide> reach(n + 1, -1);
+  std::vector<bool> reached(n + 1, false);
+  reach[0] = 0;
+  reached[0] = true;
+  for (size_t p = 0; p < n; ++p) {
+    if (!reached[p]) continue;
+    for (const PathWay& way : rows.path.ways[p]) {
+      const size_t end = p + way.layers;
+      if (end > n) continue;
+      const int64_t top =
+          *std::max_element(rows.most.begin() + long(p), rows.most.begin() + long(end));
+      Wide sum = reach[p] + way.cost * kScale + of_kept[p] * way.kept;
+      for (size_t q = p; q < end; ++q) sum += of_own[q] * (way.transient + top - rows.most[q]);
+      if (!reached[end] || sum < reach[end]) reach[end] = sum;
+      reached[end] = true;
+    }
+  }
+  if (!reached[n]) return kFar;
+  const Wide value = reach[n] + given;
+  return value <= 0 ? 0 : int64_t((value + kScale - 1) / kScale);
+}
+
 }  // namespace
 
 PathCheck check_path(const LayerPath& path, int64_t budget, const PathPlan& answer,
@@ -149,7 +206,7 @@ PathCheck check_path(const LayerPath& path, int64_t budget, const PathPlan& answ
 PathCheck check_rows(const RowPath& rows, int64_t budget, const RowPathPlan& answer) {
   PathCheck check;
   check.fits = answer.plan.found && steps_lead_through(rows.path, answer.plan, &check.finding) &&
-               peak_is(row_path_peak(rows, answer.plan.steps), budget, answer.plan, &check.finding);
+               peak_is(peak_of(rows, answer.plan.steps), budget, answer.plan, &check.finding);
   if (answer.plan.found && answer.plan.lower_bound > answer.plan.cost) {
     check.fits = false;
     check.finding = "the lower bound is above the cost";
@@ -159,8 +216,7 @@ PathCheck check_rows(const RowPath& rows, int64_t budget, const RowPathPlan& ans
     if (check.finding.empty()) check.finding = "the prices are not one per row, at least 0";
     return check;
   }
-  check.proven_bound =
-      std::min(row_path_bound(rows, budget, answer.prices), answer.plan.lower_bound);
+  check.proven_bound = std::min(priced_bound(rows, budget, answer.prices), answer.plan.lower_bound);
   return check;
 }
 

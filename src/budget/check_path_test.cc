@@ -128,6 +128,14 @@ TEST(CheckPath, AddsUpSeveralChunksAndTheirPrices) {
   forged.prices.assign(6, 0);
   EXPECT_EQ(check_rows(rows, 85'000, forged).proven_bound, 0);
   EXPECT_FALSE(check_rows(rows, answer.plan.peak - 1, answer).fits);
+  // Another way of one place: neither its cost nor its peak is the answer's.
+  forged = answer;
+  PathStep& step = forged.plan.steps[2];
+  step.way = step.way == 0 ? 1 : 0;
+  forged.plan.cost += rows.path.ways[step.place][step.way].cost -
+                      rows.path.ways[step.place][answer.plan.steps[2].way].cost;
+  forged.plan.lower_bound = 0;
+  EXPECT_NE(check_rows(rows, 850'000, forged).finding.find("peak"), std::string::npos);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <functional>
 #include <random>
 
+#include "src/budget/check_path.h"
+
 namespace rc::budget {
 namespace {
 
@@ -78,6 +80,9 @@ TEST(RowPath, IsTheCheapestOfAllPathsWhereTheyAreFew) {
     ASSERT_EQ(answer.plan.peak, row_path_peak(rows, answer.plan.steps));
     ASSERT_EQ(answer.plan.cost, all.cheapest) << round;
     ASSERT_LE(row_path_bound(rows, budget, answer.prices), all.cheapest);
+    const PathCheck check = check_rows(rows, budget, answer);
+    ASSERT_TRUE(check.fits) << round << ": " << check.finding;
+    ASSERT_LE(check.proven_bound, all.cheapest);
   }
   EXPECT_GT(feasible, 120);
 }
@@ -114,6 +119,11 @@ TEST(RowPath, ABoundOfAnyPricesIsABound) {
     std::vector<int64_t> prices;
     for (size_t r = 0; r < rows.base.size(); ++r) prices.push_back(int64_t(random() % (1 << 20)));
     const All all = all_paths(rows, budget);
+    RowPathPlan claim;
+    claim.plan.lower_bound = INT64_MAX;
+    claim.prices = prices;
+    // The checker's own sum is that of the search.
+    ASSERT_EQ(check_rows(rows, budget, claim).proven_bound, row_path_bound(rows, budget, prices));
     if (all.cheapest != INT64_MAX)
       ASSERT_LE(row_path_bound(rows, budget, prices), all.cheapest) << round;
   }
