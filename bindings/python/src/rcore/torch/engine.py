@@ -45,7 +45,8 @@ class _HeldInput:
     """The interface of torch's SavedTensor over the former."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self._node = _SavedInput.apply(torch.empty(0, requires_grad=True), tensor)
+        with torch.enable_grad():  # a hook is called without
+            self._node = _SavedInput.apply(torch.empty(0, requires_grad=True), tensor)
 
     def unpack(self) -> torch.Tensor:
         return self._node.grad_fn.saved_tensors[0]
