@@ -137,7 +137,7 @@ Status read_choice(const json& value, const std::string& at,
     if (std::find(choices.begin(), choices.end(), *out) != choices.end()) return ok_status();
   }
   std::string message = show(value) + ", must be one of";
-  for (const std::string_view choice : choices) message += " " + std::string(choice);
+  for (const std::string_view choice : choices) message.append(" ").append(choice);
   if (value.is_string()) message += did_you_mean(*out, choices);
   if (!rule.empty()) message += " [" + std::string(rule) + "]";
   return argument_error(at, message);
