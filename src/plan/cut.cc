@@ -145,7 +145,7 @@ class CutSearch {
 
   void visit(int64_t low, int64_t high, int64_t rest) {
     if (low > high || rest + cut_.cost(high) >= best_cost_) return;
-    if (probes_ >= kMostProbes) {
+    if (probes_ >= kMostProbes || limits_.late()) {
       unproven_ = std::min(unproven_, rest + cut_.cost(high));
       return;
     }
@@ -182,6 +182,10 @@ bool best_cut(const PlanStage& stage, const CountProblem& problem, int64_t cost,
       if (kept.cost > likely.cost) likely = kept;
     }
     if (likely.cost >= cost) continue;
+    if (limits.late()) {
+      *lower_bound = std::min(*lower_bound, likely.cost);
+      continue;
+    }
     CutSearch search(problem, cut, limits);
     search.run(cost, likely.rows, likely.cost);
     *lower_bound = std::min(*lower_bound, std::max(likely.cost, search.lower_bound()));

@@ -383,12 +383,9 @@ void CountSearch::descend(size_t depth, int64_t cost, const Uses& left, int64_t 
   }
 }
 
-bool CountSearch::late() const {
-  return std::chrono::steady_clock::now() >= limits_.deadline;
-}
-
 bool CountSearch::stopped() {
-  if (result_.nodes >= round_end_ || (result_.nodes % 64 == 0 && late())) exhausted_ = false;
+  if (result_.nodes >= round_end_ || (result_.nodes % 64 == 0 && limits_.late()))
+    exhausted_ = false;
   return !exhausted_;
 }
 
@@ -469,7 +466,7 @@ CountResult CountSearch::run(const CountLimits& limits) {
     // Nothing below the cutoff was left out: what was found is the best, or all there is is dearer.
     if (exhausted_ && result_.found && result_.cost <= tried) return finish(CountOutcome::kSolved);
     if (exhausted_ && tried >= most) return finish(CountOutcome::kInfeasible);
-    if (result_.nodes >= limits.nodes || late()) return finish(CountOutcome::kLimit);
+    if (result_.nodes >= limits.nodes || limits_.late()) return finish(CountOutcome::kLimit);
   }
 }
 

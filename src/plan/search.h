@@ -25,6 +25,8 @@ struct CountLimits {
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   uint64_t nodes = 5'000'000;
   size_t pairs = 2'000'000;
+
+  bool late() const { return std::chrono::steady_clock::now() >= deadline; }
 };
 
 struct CountResult {
@@ -105,7 +107,6 @@ class CountSearch {
   bool take(size_t depth, size_t option, int32_t members, Child& child) const;
   double reduced(size_t depth, size_t option) const;
   void adopt_greedy();
-  bool late() const;
   bool stopped();
   bool seen(size_t depth, int64_t cost, const Uses& left);
   CountResult finish(CountOutcome outcome);

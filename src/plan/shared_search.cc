@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <utility>
@@ -185,8 +184,7 @@ int64_t SharedSearch::bound(size_t depth, int64_t cost, int64_t room) const {
 }
 
 bool SharedSearch::stopped() const {
-  return leaves_ > kMostLeaves || result_.counts.nodes >= limits_.nodes ||
-         std::chrono::steady_clock::now() >= limits_.deadline;
+  return leaves_ > kMostLeaves || result_.counts.nodes >= limits_.nodes || limits_.late();
 }
 
 void SharedSearch::expand(size_t depth, size_t option, int32_t members, Child& child) {
