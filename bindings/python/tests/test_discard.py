@@ -356,6 +356,42 @@ def test_a_region_around_a_scope_frees_what_is_saved_in_the_scope(outside):
     assert all(torch.UntypedStorage._expired(address) for address in weak)
 
 
+@pytest.mark.filterwarnings("ignore::rcore.torch.KeptOutputWarning")
+@pytest.mark.parametrize("outside", [stock.checkpoint, rt.checkpoint])
+def test_discarding_by_name_inside_a_region(outside):
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    norm = nn.LayerNorm(8)
+
+    def block(v, discarded=None):
+        y = (discarded or norm)(v)
+        z = (y @ w).exp()
+        if discarded is not None:
+            freed.append(discarded.discard(z))
+        return z.sin()
+
+    freed = []
+    want = grads(lambda: block(x), x, w)
+    discarded = rt.discard_output(norm)
+    assert same(want, grads(lambda: outside(block, x, discarded, use_reentrant=False), x, w))
+    assert freed == [128, 0]  # forward, replay
+
+
+def test_a_reader_may_be_a_view_that_is_discarded_itself():
+    x = torch.randn(4, 8, requires_grad=True)
+    want = grads(lambda: x.exp().sin().view(32).cos(), x)
+    first, second = rt.discard_output(torch.exp), rt.discard_output(lambda v: v.sin().view(32))
+
+    def run():
+        y = first(x)
+        view = second(y)
+        z = view.cos()
+        assert second.discard(z) == 128
+        assert first.discard(view) == 128
+        return z
+
+    assert same(want, grads(run, x))
+
+
 def test_hooks_around_a_scope_take_what_is_saved_in_it():
     x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
     discarded = rt.discard_output(nn.LayerNorm(8))

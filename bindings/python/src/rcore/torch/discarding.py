@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
-from rcore.torch.emptied import Emptied
+from rcore.torch.emptied import Discarded, Emptied
 from rcore.torch.engine import Flag, discard_module
 from rcore.torch.errors import KeptOutputWarning
 
@@ -102,6 +102,8 @@ class DiscardedOutput:
                 "rcore.torch: discard() needs a tensor that was computed from the outputs, or a "
                 "consumer, or a discards() scope", "RC_E_ARGUMENT", "readers")
         pending, self._pending = self._pending, []
+        if _core.is_replaying():  # of a region around: its backward reads them now
+            return 0
         freed = 0
         for p in pending:
             freed += p.empty(readers)
@@ -110,12 +112,16 @@ class DiscardedOutput:
                 self._note(reason)
         self.freed_bytes += freed
 
-        def refill(gradient: torch.Tensor) -> None:
+        def refill(gradient: Any) -> None:
             for p in pending:
                 p.refill()
 
         for reader in readers:
-            reader.register_hook(refill)
+            # Of a view that is itself discarded there is no tensor to hook.
+            if isinstance(reader, Discarded) and reader.grad_fn is not None:
+                reader.grad_fn.register_prehook(refill)
+            else:
+                reader.register_hook(refill)
         return freed
 
     def _note(self, reason: str) -> None:
