@@ -19,6 +19,7 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
+    """Adds the arguments of ``rcore check``."""
     p = commands.add_parser("check", help="what is wrong or wasteful in Megatron's settings; without FILE the failure table")
     p.add_argument("file", nargs="*", metavar="FILE", help="YAML, a shell script, an argument list, or flags in quotes")
     p.add_argument("--hardware", default="h100", metavar="NAME")
@@ -61,6 +62,7 @@ def _summary(results: list[dict[str, Any]]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Prints the findings; 1 where settings are wrong."""
     if not options.file:
         print(table(["symptom", "cause", "what helps"], FAILURES))
         return 0

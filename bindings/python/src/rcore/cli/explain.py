@@ -25,6 +25,7 @@ _FROM_LAYOUT = {"tensor_model_parallel_size", "sequence_parallel", "context_para
 
 
 def add_parser(commands: Any) -> None:
+    """Adds the arguments of ``rcore explain``."""
     p = commands.add_parser("explain", help="what a policy or a set of flags saves and costs")
     p.add_argument("policy", metavar="POLICY", help="a policy's JSON, Megatron's YAML or argument file, or flags in quotes")
     p.add_argument("model", metavar="MODEL", help="as for plan")
@@ -76,6 +77,7 @@ def _sparse_layers(inventory: dict[str, Any]) -> list[int]:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Prints what the policy saves and costs on each rank; returns 0."""
     request = request_from(options, find_model(options.model))
     form = _completed(_read_policy(options.policy), request)
     policy = Policy.from_json(form)

@@ -31,6 +31,7 @@ def parse_bytes(text: str, option: str) -> int:
 
 
 def gigabytes(count: float) -> str:
+    """Bytes as ``1.23``, in 10**9."""
     return f"{count / 1e9:.2f}"
 
 

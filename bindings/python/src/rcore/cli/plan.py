@@ -18,6 +18,7 @@ __all__ = ["add_parser", "request_from"]
 
 
 def add_parser(commands: Any) -> None:
+    """Adds the arguments of ``rcore plan``."""
     p = commands.add_parser("plan", help="what to keep, recompute and offload under a budget")
     p.add_argument("model", metavar="MODEL", help="config.json, Megatron's YAML or argument list, or a built-in name")
     p.add_argument("--budget", metavar="SIZE", help="activation memory of one GPU: 60GB, or 50%% of keeping everything")
@@ -143,6 +144,7 @@ def _cuts(report: dict[str, Any]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Prints the plan and writes the files asked for; returns 0."""
     request = request_from(options, find_model(options.model))
     allowed = [o.strip() for o in options.options.split(",") if o.strip()]
     request |= {"options": allowed, "token_split": options.token_split, "compare": True}

@@ -106,6 +106,7 @@ class Settings:
             self._values[_ALIASES.get(name, name)] = _names(value) if _ALIASES.get(name, name) in _LISTS else value
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The setting, or ``default`` where it is absent or null."""
         value = self._values.get(key)
         return default if value is None else value
 
@@ -113,9 +114,11 @@ class Settings:
         return self._values.get(key) is not None
 
     def set(self, key: str, value: Any) -> None:
+        """Gives a setting by its canonical name."""
         self._values[key] = value
 
     def count(self, key: str, default: int = 0) -> int:
+        """The setting as a whole number; InputError where it is none."""
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
             raise InputError(f"{self.source}: {key} is {value!r}, must be a whole number")
@@ -123,6 +126,7 @@ class Settings:
 
     @property
     def names_a_model(self) -> bool:
+        """True where the settings say enough to know the architecture."""
         return all(k in self for k in ("num_layers", "hidden_size", "num_attention_heads"))
 
     def _moe_layers(self, layers: int) -> list[int]:
@@ -139,6 +143,7 @@ class Settings:
 
     @property
     def fused_attention(self) -> bool:
+        """True where the scores of attention are never written: Transformer Engine's default, or flash attention."""
         backend = str(self.get("attention_backend", "auto"))
         if backend in ("unfused", "local"):
             return False
@@ -146,6 +151,7 @@ class Settings:
 
     @property
     def fused_norm(self) -> bool:
+        """True where norms run inside the linear behind them, as in Transformer Engine's dense layers."""
         return str(self.get("transformer_impl", "transformer_engine")) != "local"
 
     def model(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Subject:
 
     @property
     def layout(self) -> dict[str, Any]:
+        """The member ``layout`` of a request, as far as the file says."""
         return self.settings.layout() if self.settings else {}
 
 
