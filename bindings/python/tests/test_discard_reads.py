@@ -1,4 +1,4 @@
-# tests/test_discard_reads.py: reads of an output that was discarded, in processes of their own: what
+# tests/test_discard_reads.py: reads of a discarded output, in processes of their own: what
 # goes wrong here is a crash.
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+# tests/test_discard_around.py: what stands around discarded outputs: regions, and hooks of saved
+# tensors.
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.utils.checkpoint as stock
+from torch import nn
+
+import rcore.torch as rt
+
+from test_discard import grads, same
+
+
+@pytest.mark.parametrize("outside", [stock.checkpoint, rt.checkpoint])
+def test_a_region_around_a_scope_frees_what_is_saved_in_the_scope(outside):
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    discarded = rt.discard_output(nn.LayerNorm(8))
+    weak = []
+
+    def block(v, norm):
+        y = norm(v)
+        z = (y @ w).exp()  # saved by exp and by sin
+        weak.append(z.untyped_storage()._weak_ref())
+        return z.sin()
+
+    def scoped(v):
+        for _ in range(2):
+            with rt.discards():
+                v = block(v, discarded)
+        return v
+
+    want = grads(lambda: block(block(x, discarded._function), discarded._function), x, w)
+    del weak[:]
+    out = outside(scoped, x, use_reentrant=False)
+    assert len(weak) == 2  # nothing has run again
+    assert all(torch.UntypedStorage._expired(address) for address in weak)
+    assert same(want, grads(lambda: out, x, w))
+    assert all(torch.UntypedStorage._expired(address) for address in weak)
+
+
+@pytest.mark.filterwarnings("ignore::rcore.torch.KeptOutputWarning")
+@pytest.mark.parametrize("outside", [stock.checkpoint, rt.checkpoint])
+def test_discarding_by_name_inside_a_region(outside):
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    norm = nn.LayerNorm(8)
+
+    def block(v, discarded=None):
+        y = (discarded or norm)(v)
+        z = (y @ w).exp()
+        if discarded is not None:
+            freed.append(discarded.discard(z))
+        return z.sin()
+
+    freed = []
+    want = grads(lambda: block(x), x, w)
+    discarded = rt.discard_output(norm)
+    assert same(want, grads(lambda: outside(block, x, discarded, use_reentrant=False), x, w))
+    assert freed == [128, 0]  # forward, replay
+
+
+def test_hooks_around_a_scope_take_what_is_saved_in_it():
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8, requires_grad=True)
+    discarded = rt.discard_output(nn.LayerNorm(8))
+    taken, given = [], []
+
+    def take(t):
+        taken.append(t.clone())
+        return len(taken) - 1
+
+    def give(at):
+        given.append(at)
+        return taken[at]
+
+    def run(norm):
+        with rt.discards():
+            return (norm(x) @ w).exp().sin()
+
+    want = grads(lambda: run(discarded._function), x, w)
+    with torch.autograd.graph.saved_tensors_hooks(take, give):
+        out = run(discarded)
+    assert len(taken) >= 4  # w, two of exp and sin, and the input of the region
+    assert same(want, grads(lambda: out, x, w)) and sorted(set(given)) == list(range(len(taken)))
