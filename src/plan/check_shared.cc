@@ -97,8 +97,8 @@ class SharedProof {
                             int64_t times, Wide ahead, int64_t lightest) const;
   Way cut_way(const Kind& kind, int64_t kept) const;
   bool excluded(size_t cut);
-  bool walk(size_t kind, Wide cost, int64_t room);
-  bool choose(size_t kind, size_t way, int64_t left, Wide cost, int64_t room);
+  bool walk(size_t kind, Wide cost, int64_t room, int64_t memory);
+  bool choose(size_t kind, size_t way, int64_t left, Wide cost, int64_t room, int64_t memory);
   bool splits_below(Wide cost, int64_t room);
   bool sum_between(const std::vector<int64_t>& count, int64_t low, int64_t high, int64_t row,
                    int64_t rows) const;
@@ -361,38 +361,44 @@ bool SharedProof::sum_between(const std::vector<int64_t>& count, int64_t low, in
   return false;
 }
 
-bool SharedProof::choose(size_t kind, size_t way, int64_t left, Wide cost, int64_t room) {
+bool SharedProof::choose(size_t kind, size_t way, int64_t left, Wide cost, int64_t room,
+                         int64_t memory) {
   const Way& mine = kinds_[kind].ways[way];
   const bool last = way + 1 == kinds_[kind].ways.size();
   for (int64_t n = last ? left : 0; n <= left; ++n) {
     const Wide then = cost + mine.cost * scale_ * n;
     const int64_t rest = room - mine.weight * n;
-    if (kinds_[kind].link > 0 && way == 0) kept_[kind] = n;
+    const bool moves = kinds_[kind].link > 0 && way == 0;
+    if (moves) kept_[kind] = n;
+    const int64_t stays = mine.weight - (moves ? factor_ * kinds_[kind].link : 0);
+    const int64_t free = memory - stays * n;
     const bool good =
-        last ? walk(kind + 1, then, rest) : choose(kind, way + 1, left - n, then, rest);
+        last ? walk(kind + 1, then, rest, free) : choose(kind, way + 1, left - n, then, rest, free);
     if (!good) return false;
   }
   return true;
 }
 
-bool SharedProof::walk(size_t kind, Wide cost, int64_t room) {
+// memory: left for what cannot leave it.
+bool SharedProof::walk(size_t kind, Wide cost, int64_t room, int64_t memory) {
+  if (memory < 0) return true;
   if (cost + fronts_[kind].least(room - factor_ * link_, jump_, room, slope_) >= claim_)
     return true;
   if (kind == kinds_.size()) return !splits_below(cost, room);
   kept_[kind] = 0;
-  return choose(kind, 0, count_[kind], cost, room);
+  return choose(kind, 0, count_[kind], cost, room, memory);
 }
 
 // No plan below the claim with one tensor of kind `cut` cut between keep and recompute.
 bool SharedProof::excluded(size_t cut) {
   const int64_t room = memory_ + factor_ * link_;
-  if (cut >= kinds_.size()) return build(cut) && walk(0, 0, room);
+  if (cut >= kinds_.size()) return build(cut) && walk(0, 0, room, memory_);
   const Kind& kind = kinds_[cut];
   --count_[cut];
   bool good = build(cut);
   for (int64_t kept = 1; kept < kind.cut_rows && good; ++kept) {
     const Way way = cut_way(kind, kept);
-    good = walk(0, way.cost * scale_, room - way.weight);
+    good = walk(0, way.cost * scale_, room - way.weight, memory_ - way.weight);
   }
   ++count_[cut];
   return good;
@@ -400,10 +406,10 @@ bool SharedProof::excluded(size_t cut) {
 
 bool SharedProof::holds(int64_t claim) {
   claim_ = claim * scale_;
-  for (const auto& [kind, count] : all_) {
-    kinds_.push_back(kind);
-    count_.push_back(count);
-  }
+  for (const auto& [kind, count] : all_) kinds_.push_back(kind);
+  // What cannot move first: it may be too much for memory alone.
+  std::stable_partition(kinds_.begin(), kinds_.end(), [](const Kind& k) { return k.link == 0; });
+  for (const Kind& kind : kinds_) count_.push_back(all_[kind]);
   kept_.assign(kinds_.size(), 0);
   if (!excluded(kinds_.size())) return false;
   for (size_t k = 0; k < kinds_.size(); ++k)

@@ -10,7 +10,9 @@
 namespace rc {
 namespace {
 
-constexpr int kMostLeaves = 400;  // that do not split, before the search is left to others
+// Before the search is left to others: leaves that do not split, and nodes in all.
+constexpr int kMostLeaves = 400;
+constexpr uint64_t kMostNodes = 200'000;
 
 bool is_movable(const CountGroup& group) {
   return group.shared_option >= 0 && group.link_bytes > 0 && group.relief[0] > 0;
@@ -21,6 +23,7 @@ struct Item {
   struct Option {
     size_t option;
     int64_t weight, cost;
+    int64_t fixed;  // of the weight: what cannot leave memory
   };
   size_t group = 0;
   int32_t count = 0;
@@ -40,7 +43,9 @@ std::vector<Item::Option> options_of(const CountGroup& group) {
     if (std::none_of(group.options.begin(), group.options.end(), [&](const CountOption& other) {
           return &other != &mine && is_worse(mine, other);
         })) {
-      kept.push_back({size_t(&mine - group.options.data()), mine.use[0], mine.cost});
+      const size_t option = size_t(&mine - group.options.data());
+      const bool moves = is_movable(group) && option == size_t(group.shared_option);
+      kept.push_back({option, mine.use[0], mine.cost, mine.use[0] - (moves ? group.relief[0] : 0)});
     }
   }
   return kept;
@@ -79,8 +84,13 @@ class SharedSearch {
       cuts_.emplace_back();
       if (cuts) cuts_.back() = cut_of(g);
     }
-    // Large members first: small ones fill gaps.
-    std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
+    // What cannot move first, since it may be too much for memory alone; then large members: small
+    // ones fill gaps.
+    std::stable_sort(items_.begin(), items_.end(), [&](const Item& a, const Item& b) {
+      const auto stays = [&](const Item& item) {
+        return item.options.size() > 1 && !is_movable(problem.groups[item.group]);
+      };
+      if (stays(a) != stays(b)) return stays(a);
       return a.options.back().weight + a.options.front().weight >
              b.options.back().weight + b.options.front().weight;
     });
@@ -99,19 +109,21 @@ class SharedSearch {
   struct Variant {
     CutItem cut;
     std::vector<int32_t> count;  // [item]
+    std::vector<int64_t> stays;  // [item] in memory at least, from this one on
     Knapsack knapsack;
     int64_t ahead;  // what the cut adds to its bounds
     bool dead;      // has no plan
   };
   struct Child {
     int64_t bound, cost, room;
+    int64_t memory;  // left for what cannot leave it
     std::array<int32_t, kPlanOptions> counts;
   };
 
   CutItem cut_of(size_t g) const;
   Variant variant(const CutItem& cut) const;
   bool search(Variant& v);
-  void descend(size_t depth, int64_t cost, int64_t room);
+  void descend(size_t depth, int64_t cost, int64_t room, int64_t memory);
   void expand(size_t depth, size_t option, int32_t members, Child& child);
   void leaf(int64_t cost, int64_t room);
   void adopt(int64_t cost, const std::vector<size_t>& movable, const Split& split);
@@ -148,8 +160,8 @@ CutItem SharedSearch::cut_of(size_t g) const {
   if (kept < 0 || replayed < 0) return cut;
   const CountOption keep = count_option(stage_, problem_, group, kept);
   const CountOption recompute = count_option(stage_, problem_, group, replayed);
-  cut.keep = {0, keep.use[0], keep.cost};
-  cut.recompute = {0, recompute.use[0], recompute.cost};
+  cut.keep = {0, keep.use[0], keep.cost, 0};
+  cut.recompute = {0, recompute.use[0], recompute.cost, 0};
   cut.group = g;
   cut.rows = item.rows;
   return cut;
@@ -166,14 +178,22 @@ SharedSearch::Variant SharedSearch::variant(const CutItem& cut) const {
   }
   const int64_t least = cut.rows > 0 ? std::min(cut.weight(1), cut.weight(cut.rows - 1)) : 0;
   Knapsack knapsack(std::move(groups), room_ - least, problem_.capacity[0] - least, price_, jump_);
-  if (!knapsack.feasible()) return {cut, std::move(count), std::move(knapsack), 0, true};
+  std::vector<int64_t> stays(items_.size() + 1, least);
+  for (size_t j = items_.size(); j-- > 0;) {
+    int64_t each = kNoCost;
+    for (const Item::Option& option : items_[j].options) each = std::min(each, option.fixed);
+    stays[j] = stays[j + 1] + each * count[j];
+  }
+  const bool dead = !knapsack.feasible() || stays[0] > problem_.capacity[0];
+  if (dead) return {cut, std::move(count), std::move(stays), std::move(knapsack), 0, true};
   // Of the cut tensor, what it adds at least to the Lagrangian of the others beside its lightest
   // way.
   const auto priced = [&](int64_t kept) {
     return double(cut.cost(kept)) + knapsack.price() * double(cut.weight(kept) - least);
   };
   const double ahead = cut.rows > 0 ? std::min(priced(1), priced(cut.rows - 1)) : 0;
-  return {cut, std::move(count), std::move(knapsack), int64_t(std::floor(ahead)) - 1, false};
+  const int64_t more = int64_t(std::floor(ahead)) - 1;
+  return {cut, std::move(count), std::move(stays), std::move(knapsack), more, false};
 }
 
 int64_t SharedSearch::bound(size_t depth, int64_t cost, int64_t room) const {
@@ -184,7 +204,8 @@ int64_t SharedSearch::bound(size_t depth, int64_t cost, int64_t room) const {
 }
 
 bool SharedSearch::stopped() const {
-  return leaves_ > kMostLeaves || result_.counts.nodes >= limits_.nodes || limits_.late();
+  return leaves_ > kMostLeaves || result_.counts.nodes >= std::min(kMostNodes, limits_.nodes) ||
+         limits_.late();
 }
 
 void SharedSearch::expand(size_t depth, size_t option, int32_t members, Child& child) {
@@ -194,10 +215,12 @@ void SharedSearch::expand(size_t depth, size_t option, int32_t members, Child& c
     to.counts[mine.option] = n;
     to.cost += n * mine.cost;
     to.room -= n * mine.weight;
+    to.memory -= n * mine.fixed;
   };
   if (option + 1 == item.options.size()) {
     Child last = child;
     take(last, members);
+    if (last.memory < now_->stays[depth + 1]) return;
     last.bound = bound(depth + 1, last.cost, last.room);
     if (last.bound < cutoff_) children_[depth].push_back(last);
     return;
@@ -209,14 +232,14 @@ void SharedSearch::expand(size_t depth, size_t option, int32_t members, Child& c
   }
 }
 
-void SharedSearch::descend(size_t depth, int64_t cost, int64_t room) {
+void SharedSearch::descend(size_t depth, int64_t cost, int64_t room, int64_t memory) {
   if (depth == items_.size()) {
     leaf(cost, room);
     return;
   }
   ++result_.counts.nodes;
   children_[depth].clear();
-  Child child{0, cost, room, {}};
+  Child child{0, cost, room, memory, {}};
   expand(depth, 0, now_->count[depth], child);
   // Of equal bounds, more room first.
   std::sort(children_[depth].begin(), children_[depth].end(), [](const Child& a, const Child& b) {
@@ -230,7 +253,7 @@ void SharedSearch::descend(size_t depth, int64_t cost, int64_t room) {
       return;
     }
     path_[depth] = next.counts;
-    descend(depth + 1, next.cost, next.room);
+    descend(depth + 1, next.cost, next.room, next.memory);
   }
 }
 
@@ -287,7 +310,7 @@ bool SharedSearch::search(Variant& v) {
   const CutItem& cut = v.cut;
   if (!v.knapsack.build(cutoff_ - v.ahead, limits_.pairs)) return false;
   if (cut.rows == 0) {
-    if (bound(0, 0, room_) < cutoff_) descend(0, 0, room_);
+    if (bound(0, 0, room_) < cutoff_) descend(0, 0, room_, problem_.capacity[0]);
     return true;
   }
   std::vector<std::pair<int64_t, int64_t>> tries;  // bound, kept rows
@@ -299,7 +322,10 @@ bool SharedSearch::search(Variant& v) {
   for (const auto& [least, kept] : tries) {
     if (least >= cutoff_ || !exact_) break;
     kept_rows_ = kept;
-    descend(0, cut.cost(kept), room_ - cut.weight(kept));
+    const int64_t weight = cut.weight(kept);
+    // stays counts the cut tensor's lightest way already.
+    const int64_t memory = problem_.capacity[0] - weight + v.stays.back();
+    if (memory >= v.stays[0]) descend(0, cut.cost(kept), room_ - weight, memory);
   }
   return true;
 }
