@@ -73,7 +73,14 @@ PlanItem make_item(const PlanRequest& r, const ClassSpec& of, const TensorSpec& 
   const bool wide = !r.measured && r.model.element_bytes > 1;
   if (r.allows(PlanOption::kCompress) && wide && !t.linear_input && t.role != RC_ROLE_SAVED)
     item.choices.push_back(compress(r, spec));
-  if (r.token_split && t.rows > 1) {
+  // A choice whose bytes are not whole ones per token (a tensor of few bytes split over ranks)
+  // leaves the item whole.
+  const auto divides = [&](const PlanChoice& c) {
+    const int64_t rows = std::max<int64_t>(1, int64_t(t.rows));
+    return c.kept_bytes % rows == 0 && c.link_bytes % rows == 0 && c.transient_bytes % rows == 0;
+  };
+  if (r.token_split && t.rows > 1 &&
+      std::all_of(item.choices.begin(), item.choices.end(), divides)) {
     item.rows = int64_t(t.rows);
     item.cut_offload = true;
     item.cut_recompute = t.row_local && !fused;

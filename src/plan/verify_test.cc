@@ -81,6 +81,17 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
   EXPECT_GT(solved, 60);
 }
 
+// A tensor of few bytes per token is not cut where its share of a rank is no whole number of them.
+TEST(Plan, TokenCutsLeaveWholeWhatTheirRowsDoNotDivide) {
+  for (const char* option : {"split", "compress"}) {
+    const auto plan = planned(request(
+        "llama3-70b", {{"tensor_model_parallel_size", 8}, {"pipeline_model_parallel_size", 4}},
+        {{"budget_fraction", 0.6}, {"options", {"recompute", option}}, {"token_split", true}}));
+    ASSERT_NE(plan, nullptr) << option;
+    for (const RankPlan& rank : plan->ranks) EXPECT_TRUE(rank.plan.certificate.optimal) << option;
+  }
+}
+
 // Below what single layers need: units of layers, as a policy can carry them out.
 TEST(Plan, UnitsOfLayersTakeOverBelowTheLeastOfSingleLayers) {
   const struct {
