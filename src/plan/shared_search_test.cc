@@ -11,6 +11,7 @@
 #include "src/plan/plan_instances.h"
 #include "src/plan/random_stage.h"
 #include "src/plan/solve.h"
+#include "src/testing/effort.h"
 
 namespace rc {
 namespace {
@@ -46,7 +47,7 @@ PlanStage small_stage(uint64_t seed, bool cuts) {
 
 TEST(SharedSearch, EqualsEveryPlanOnSmallStages) {
   int one_price = 0, optimal = 0, solved_ones = 0, refused = 0;
-  for (uint64_t seed = 0; seed < 3000; ++seed) {
+  for (uint64_t seed = 0; seed < uint64_t(testing::rounds(3000)); ++seed) {
     const bool cuts = seed % 3 == 0;
     const PlanStage stage = small_stage(seed, cuts);
     const StagePlan plan = solved(stage);
@@ -69,7 +70,7 @@ TEST(SharedSearch, EqualsEveryPlanOnSmallStages) {
     EXPECT_FALSE(prove_bound(stage, plan, best.cost + 1, 4'000'000, &finding)) << seed;
     ++refused;
   }
-  EXPECT_GT(one_price, 800);
+  EXPECT_GT(one_price, testing::rounds(800));
   EXPECT_EQ(refused, one_price);
   EXPECT_GE(optimal, solved_ones * 98 / 100);
 }
@@ -78,14 +79,17 @@ struct Set {
   int64_t family, mode;
 };
 
-class CommittedInstances : public testing::TestWithParam<Set> {};
+class CommittedInstances : public ::testing::TestWithParam<Set> {};
 
 // The set of the benchmark (plan_bench.cc): nothing in it is left unproven.
 TEST_P(CommittedInstances, AreAllProvenOptimal) {
   int solved_ones = 0;
-  size_t number = 0;
-  for (const PlanStage& stage : plan_instances(GetParam().family, GetParam().mode)) {
-    SCOPED_TRACE(number++);
+  const std::vector<PlanStage> all = plan_instances(GetParam().family, GetParam().mode);
+  const int tried = testing::rounds(int(all.size()));
+  for (int i = 0; i < tried; ++i) {
+    const size_t number = all.size() - 1 - size_t(i) * all.size() / size_t(tried);
+    SCOPED_TRACE(number);
+    const PlanStage& stage = all[number];
     const StagePlan plan = solved(stage);
     ASSERT_NE(plan.verdict, PlanVerdict::kUnknown);
     if (plan.verdict == PlanVerdict::kInfeasible) {
@@ -99,10 +103,10 @@ TEST_P(CommittedInstances, AreAllProvenOptimal) {
     const PlanCheck check = check_plan(stage, plan);
     EXPECT_TRUE(check.fits && check.bound_proven) << check.finding;
   }
-  EXPECT_GE(solved_ones, 30);
+  EXPECT_GE(solved_ones, testing::rounds(30));
 }
 
-std::string name_of(const testing::TestParamInfo<Set>& info) {
+std::string name_of(const ::testing::TestParamInfo<Set>& info) {
   static const char* const kFamilies[] = {"DeepSeek", "Llama80", "Llama8", "Mixed", "MixedOdd"};
   static const char* const kModes[] = {"Recompute", "Cut", "Whole", "Priced", "CutBoth"};
   return std::string(kFamilies[info.param.family]) + kModes[info.param.mode];
@@ -117,7 +121,7 @@ std::vector<Set> committed() {
     for (const int64_t mode : {kRecompute, kCut}) all.push_back({family, mode});
   return all;
 }
-INSTANTIATE_TEST_SUITE_P(Plan, CommittedInstances, testing::ValuesIn(committed()), name_of);
+INSTANTIATE_TEST_SUITE_P(Plan, CommittedInstances, ::testing::ValuesIn(committed()), name_of);
 
 TEST(SharedSearch, ACertificateThatIsNotTrueIsRefused) {
   for (const int64_t mode : {kWhole, kPriced, kCutBoth}) {
