@@ -284,3 +284,22 @@ def test_a_mode_of_a_context_fn_sees_what_it_sees_of_torchs_own(call):
     assert seen == ["exp.default"]
     out.sum().backward()
     assert seen == ["exp.default", "exp.default", "detach.default"]
+
+
+@pytest.mark.parametrize("saved_before", [False, True])
+def test_a_region_that_changes_its_input_in_place_is_an_error_inside_a_region_too(saved_before):
+    """torch's own checkpoint gives a wrong gradient here: its outer replay keeps no versions."""
+
+    def inner(t):
+        t.mul_(3.0)
+        return t.cos()
+
+    def outer(x):
+        t = x * 2
+        y = t.sin() if saved_before else t * 5
+        return (y + checkpoint(inner, t, use_reentrant=False)).exp()
+
+    x = torch.randn(4, requires_grad=True)
+    out = checkpoint(outer, x, use_reentrant=False)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()

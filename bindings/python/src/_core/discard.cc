@@ -74,13 +74,6 @@ bool same_kind(const Discardable& d, const DLTensor& t) {
 }
 
 // -1 where it counts none.
-int64_t version_of(PyObject* tensor) {
-  const Ref version(PyObject_GetAttr(tensor, names.version));
-  if (version) return PyLong_AsLongLong(version.get());
-  PyErr_Clear();
-  return -1;
-}
-
 // A header does not tell that values are to be read conjugated or negated.
 bool is_lazy(PyObject* tensor, const DLTensor& t) {
   if (t.dtype.code != kDLComplex) return false;

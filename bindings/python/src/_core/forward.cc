@@ -74,14 +74,9 @@ PyObject* pack(PyObject* self, PyObject* tensor) {
 
 PyMethodDef pack_method = {"pack", pack, METH_O, nullptr};
 
-bool version_of(PyObject* tensor, int64_t* out) {
-  const Ref version(PyObject_GetAttr(tensor, names.version));
-  if (!version) {  // an inference tensor counts none
-    PyErr_Clear();
-    return false;
-  }
-  *out = PyLong_AsLongLong(version.get());
-  return true;
+bool has_version(PyObject* tensor, int64_t* out) {
+  *out = version_of(tensor);
+  return *out != kNoVersion;
 }
 
 // The layer before in the same recompute unit, if it just ran.
@@ -113,7 +108,7 @@ bool link_input(Frame* before, PyObject* tensor, Input* input) {
   if (!before) return false;
   for (size_t i = 0; i < before->b.outputs.size(); ++i) {
     const Returned& output = before->b.outputs[i];
-    if (!output.weak || !version_of(tensor, &input->version)) continue;
+    if (!output.weak || !has_version(tensor, &input->version)) continue;
     const Ref alive = call(output.weak);
     if (!alive || alive.get() == Py_None || input->version != output.version ||
         !same_elements(alive.get(), tensor))
@@ -139,7 +134,7 @@ bool keep_input(Frame* before, PyObject* value, int* hooked, Input* input) {
       input->object = call(torch_api.make_saved_tensor, value, Py_False).release();
       return input->object != nullptr;
     }
-    if (version_of(value, &input->version)) input->kind = Input::kVersioned;
+    if (has_version(value, &input->version)) input->kind = Input::kVersioned;
   }
   input->object = Py_NewRef(value);
   return true;
@@ -190,7 +185,7 @@ void remember_outputs(Frame* frame, PyObject* result) {
   const auto add = [&](PyObject* value) {
     Returned output = {nullptr, 0};
     if (PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type)) &&
-        version_of(value, &output.version)) {
+        has_version(value, &output.version)) {
       output.weak = PyWeakref_NewRef(value, nullptr);
       if (!output.weak) PyErr_Clear();
     }

@@ -215,6 +215,7 @@ Run* new_run(Frame* frame) {
   if (!run) return nullptr;
   run->b.frame = frame;
   run->b.values.resize(frame->b.holders.size());
+  run->b.versions.resize(frame->b.holders.size());
   run->b.tokens.resize(frame->b.holders.size());
   run->b.next = frame->b.runs;
   frame->b.runs = run;

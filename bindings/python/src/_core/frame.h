@@ -120,6 +120,7 @@ struct RunState {
 
 struct RunBody : RunState {
   std::vector<PyObject*> values;
+  std::vector<int64_t> versions;  // of values, when they were saved
   std::vector<Token*> tokens;
   std::vector<Metered> metered, metered_outputs;  // of values, while somebody measures
 
@@ -127,6 +128,7 @@ struct RunBody : RunState {
   void reset() {
     static_cast<RunState&>(*this) = RunState();
     values.clear();
+    versions.clear();
     tokens.clear();
     metered.clear();
     metered_outputs.clear();

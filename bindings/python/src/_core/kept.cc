@@ -13,8 +13,6 @@ struct Kept {
 
 PyTypeObject* kept_type;
 
-constexpr int64_t kNoVersion = -1;  // an inference tensor counts none
-
 void kept_free(PyObject* self) {
   Kept* kept = reinterpret_cast<Kept*>(self);
   PyTypeObject* type = Py_TYPE(self);
@@ -48,8 +46,7 @@ PyObject* keep(PyObject* tensor) {
   const bool is_leaf = leaf.get() == Py_True;
   const Metered metered = meter_add(tensor);
   if (is_leaf && metered.block == 0) return Py_NewRef(tensor);
-  const Ref version(PyObject_GetAttr(tensor, names.version));
-  if (!version) PyErr_Clear();
+  const int64_t version = version_of(tensor);
   // A leaf has no graph that an alias would have to leave out.
   PyObject* alias =
       is_leaf ? Py_NewRef(tensor) : PyObject_CallMethodObjArgs(tensor, names.detach, nullptr);
@@ -60,7 +57,7 @@ PyObject* keep(PyObject* tensor) {
     return nullptr;
   }
   kept->tensor = alias;
-  kept->version = version ? PyLong_AsLongLong(version.get()) : kNoVersion;
+  kept->version = version;
   kept->metered = metered;
   return reinterpret_cast<PyObject*>(kept);
 }

@@ -42,6 +42,7 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
                                         : Py_NewRef(tensor);
     if (!value) return nullptr;
     r.values[index] = value;
+    r.versions[index] = version_of(tensor);
     if (meter_is_on()) {
       r.metered.resize(r.values.size());
       r.metered[index] = meter_add(tensor);
@@ -61,11 +62,25 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
   return kept;
 }
 
+// What the replay saved must not have been changed in place since: autograd without regions says
+// the same where its own saved tensor was.
+bool unchanged(const Run* run, size_t index) {
+  const int64_t now = version_of(run->b.values[index]), expected = run->b.versions[index];
+  if (now == expected) return true;
+  PyErr_Format(PyExc_RuntimeError,
+               "one of the variables needed for gradient computation has been modified by an "
+               "inplace operation: saved tensor %zu of a checkpointed region is at version %lld; "
+               "expected version %lld instead",
+               index, static_cast<long long>(now), static_cast<long long>(expected));
+  return false;
+}
+
 // For a backward through the graph that the replay itself has built.
 PyObject* reunpack(PyObject*, PyObject* kept) {
   if (!Py_IS_TYPE(kept, token_type)) return Py_NewRef(kept);
   const Token* token = reinterpret_cast<Token*>(kept);
   PyObject* value = token->value ? token->value : token->run->b.values[token->index];
+  if (value && !token->value && !unchanged(token->run, token->index)) return nullptr;
   if (value) return Py_NewRef(value);
   PyErr_SetString(torch_api.checkpoint_error,
                   "rcore.torch: a tensor saved during a replay is gone");
@@ -364,7 +379,8 @@ PyObject* unpack(PyObject*, PyObject* kept) {
   for (Run* run = frame->b.runs; run; run = run->b.next) {
     const bool ready = run->b.shared && run->b.done && holder->index < run->b.values.size() &&
                        run->b.values[holder->index];
-    if (ready) return Py_NewRef(run->b.values[holder->index]);
+    if (ready)
+      return unchanged(run, holder->index) ? Py_NewRef(run->b.values[holder->index]) : nullptr;
     if (task != kNoTask && !run->b.shared && run->b.task == task && run->b.group == group)
       owner = Ref::borrow(object(run));
   }
@@ -375,7 +391,9 @@ PyObject* unpack(PyObject*, PyObject* kept) {
     owner = Ref(object(start_run(frame, task, group, false)));
   if (!owner) return nullptr;
   Run* run = reinterpret_cast<Run*>(owner.get());
-  PyObject* value = holder->index < run->b.values.size() ? run_take(run, holder->index) : nullptr;
+  const bool there = holder->index < run->b.values.size() && run->b.values[holder->index];
+  if (there && !unchanged(run, holder->index)) return nullptr;
+  PyObject* value = there ? run_take(run, holder->index) : nullptr;
   if (task == kNoTask && run->b.frame) run_unlink(frame, run);
   return value ? value : raise_taken(group != nullptr);
 }

@@ -116,6 +116,13 @@ bool borrow_dltensor(PyObject* tensor, DLTensor* out) {
   return false;
 }
 
+int64_t version_of(PyObject* tensor) {
+  const Ref version(PyObject_GetAttr(tensor, names.version));
+  if (version) return PyLong_AsLongLong(version.get());
+  PyErr_Clear();
+  return kNoVersion;
+}
+
 bool cpu_bytes(PyObject* tensor, const void** data, uint64_t* bytes) {
   DLTensor t;
   if (!borrow_dltensor(tensor, &t) || t.device.device_type != kDLCPU || !is_contiguous(t))

@@ -68,6 +68,9 @@ int same_header(const TensorHeader& a, const int64_t* a_shape, const TensorHeade
 // {'shape': ..., 'dtype': ..., 'device': ...} of a tensor, as torch prints it.
 Ref describe_tensor(PyObject* tensor);
 Ref describe_header(const TensorHeader& header, const int64_t* shape);
+// How often it was changed in place; kNoVersion, without an error, of an inference tensor.
+constexpr int64_t kNoVersion = -1;
+int64_t version_of(PyObject* tensor);
 // Memory of a contiguous CPU tensor. False, without an error, where it is none.
 bool cpu_bytes(PyObject* tensor, const void** data, uint64_t* bytes);
 // Fills a DLTensor without a copy; false, without an error, where torch offers no way.
