@@ -131,7 +131,9 @@ bool keep_input(Frame* before, PyObject* value, int* hooked, Input* input) {
     }
     if (*hooked) {  // an outer region, or an offloader, takes the input like any saved tensor
       input->kind = Input::kSaved;
+      region_begins = true;
       input->object = call(torch_api.make_saved_tensor, value, Py_False).release();
+      region_begins = false;
       return input->object != nullptr;
     }
     if (has_version(value, &input->version)) input->kind = Input::kVersioned;

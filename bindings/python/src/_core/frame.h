@@ -203,6 +203,8 @@ void explain(const FrameBody& b, PyObject* mismatches);
 
 // tail.cc: whether to end a replay that has made all by an exception.
 bool stop_pays(Run* run);
+// A region hands its inputs to the hooks around it: its function is still to run.
+extern thread_local bool region_begins;
 
 // replay.cc
 PyObject* unpack(PyObject* self, PyObject* holder);

@@ -53,12 +53,15 @@ bool tail_is_silent(PyObject* here, PyObject* base) {
 
 }  // namespace
 
+thread_local bool region_begins = false;
+
 // True if stopping saves something, or would be missed: what is left after the last save is the
 // operator that saves, and it may end where the Python code behind it only returns. A dispatch mode
 // would see it run.
 bool stop_pays(Run* run) {
   const FrameBody& b = run->b.frame->b;
-  if (!b.completed || b.environment || b.extras || b.tail_ns >= kStopNs) return true;
+  if (!b.completed || b.environment || b.extras || region_begins || b.tail_ns >= kStopNs)
+    return true;
   const Ref modes = call(torch_api.dispatch_modes);
   if (!modes || PyLong_AsLong(modes.get()) != 0) return true;
   PyObject* here = object(PyEval_GetFrame());
