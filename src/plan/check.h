@@ -26,7 +26,7 @@ PlanCheck check_plan(const PlanStage& stage, const StagePlan& plan,
 bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
                  std::string* finding);
 
-// The same where the certificate has one memory row beside a link of one price per byte.
+// The same where the certificate has one memory row, or two that nest, beside a link of one price.
 bool prove_shared_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim,
                         size_t partial_plans, bool* applies);
 

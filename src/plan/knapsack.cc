@@ -40,14 +40,21 @@ Knapsack::Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity)
     : Knapsack(std::move(groups), capacity, capacity, 0) {}
 
 Knapsack::Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity, int64_t free, double slope,
-                   int64_t jump)
-    : groups_(std::move(groups)), capacity_(capacity), free_(free), jump_(jump), slope_(slope) {
+                   int64_t jump, KnapsackFloor floor)
+    : groups_(std::move(groups)),
+      capacity_(capacity),
+      free_(free),
+      jump_(jump),
+      slope_(slope),
+      floor_(floor) {
   least_before_.push_back(0);
   for (KnapsackGroup& group : groups_) {
     remove_dominated(group.options);
     least_before_.push_back(least_before_.back() + group.count * group.options[0].weight);
   }
   feasible_ = least_before_.back() <= capacity_;
+  if (floor_.group <= groups_.size())
+    feasible_ = feasible_ && least_before_[floor_.group] + floor_.weight <= capacity_;
   fronts_.resize(groups_.size() + 1);
   if (feasible_) find_price();
 }
@@ -59,13 +66,13 @@ double Knapsack::worth(double price, int64_t free, int64_t capacity) const {
 }
 
 double Knapsack::value(double price, int64_t* weight) const {
-  double sum = -worth(price, free_, capacity_);
-  *weight = 0;
-  for (const KnapsackGroup& group : groups_) {
+  double sum = floor_value(price) - worth(price, free_, capacity_), weights = 0;
+  for (size_t j = 0; j < groups_.size(); ++j) {
     int64_t each = 0;
-    sum += group.count * least_priced(group, price, &each);
-    *weight += group.count * each;
+    sum += groups_[j].count * least_priced(groups_[j], price_of(j, price), &each);
+    weights += price_of(j, 1) * double(groups_[j].count * each);
   }
+  *weight = int64_t(std::ceil(weights + floor_value(1)));
   return sum;
 }
 
@@ -93,15 +100,17 @@ void Knapsack::find_price() {
   relaxed_ = int64_t(std::ceil(best - kSlack));
   worth_ = worth(free_, capacity_);
   before_.assign(1, 0);
-  for (const KnapsackGroup& group : groups_) {
-    before_.push_back(before_.back() + group.count * least_priced(group, price_, &weight));
+  for (size_t j = 0; j < groups_.size(); ++j) {
+    const double each = least_priced(groups_[j], price_of(j, price_), &weight);
+    before_.push_back(before_.back() + groups_[j].count * each);
   }
 }
 
 bool Knapsack::promising(const Pair& pair, size_t group, double ahead) const {
   if (pair.weight + least_before_[group] > capacity_) return false;
-  const double bound =
-      double(pair.cost) + price_ * double(pair.weight) - worth_ + before_[group] + ahead;
+  const double priced = price_of(group, price_) * double(pair.weight) +
+                        (group >= floor_.group ? floor_value(price_) : 0);
+  const double bound = double(pair.cost) + priced - worth_ + before_[group] + ahead;
   return bound < double(cutoff_) + kSlack;
 }
 
@@ -127,7 +136,7 @@ void Knapsack::add_two(size_t group, std::vector<Pair>& front) {
   const KnapsackGroup& g = groups_[group];
   const int64_t weight = g.options[1].weight - g.options[0].weight;
   const int64_t cost = g.options[1].cost - g.options[0].cost;
-  const double gain = std::min(0.0, double(cost) + price_ * double(weight));
+  const double gain = std::min(0.0, double(cost) + price_of(group, price_) * double(weight));
   for (Pair& pair : front) {
     pair.weight += g.count * g.options[0].weight;
     pair.cost += g.count * g.options[0].cost;
@@ -143,7 +152,7 @@ void Knapsack::add_two(size_t group, std::vector<Pair>& front) {
 void Knapsack::add_many(size_t group, std::vector<Pair>& front) {
   const KnapsackGroup& g = groups_[group];
   int64_t ignored = 0;
-  const double each = least_priced(g, price_, &ignored);
+  const double each = least_priced(g, price_of(group, price_), &ignored);
   std::vector<Pair> sum;
   for (int32_t left = g.count - 1; left >= 0; --left) {
     sum.clear();
@@ -159,6 +168,7 @@ bool Knapsack::build(int64_t cutoff, size_t limit) {
   cutoff_ = cutoff;
   pairs_ = 1;
   fronts_.back().assign(1, {0, 0});
+  if (floor_.group == groups_.size()) raise(fronts_.back());
   trees_.resize(fronts_.size());
   if (slope_ > 0) plant(groups_.size());
   std::vector<Pair> front = fronts_.back();
@@ -168,12 +178,22 @@ bool Knapsack::build(int64_t cutoff, size_t limit) {
     } else {
       add_many(j, front);
     }
+    if (j == floor_.group) raise(front);
     fronts_[j] = front;
     if (slope_ > 0) plant(j);
     pairs_ += front.size();
     if (pairs_ > limit) return false;
   }
   return true;
+}
+
+// What weighs less than the floor weighs as much.
+void Knapsack::raise(std::vector<Pair>& front) const {
+  const auto above = std::upper_bound(front.begin(), front.end(), floor_.weight,
+                                      [](int64_t w, const Pair& p) { return w < p.weight; });
+  if (above == front.begin()) return;
+  front.erase(front.begin(), std::prev(above));
+  front.front().weight = floor_.weight;
 }
 
 // A complete binary tree of minima, leaves last.

@@ -30,13 +30,22 @@ struct KnapsackPair {
   int64_t weight, cost;
 };
 
+// The groups from one on weigh at least so much together (a second capacity, of the groups before
+// them alone, is that: shared_search.h). Their own weight is priced at a share of the price, the
+// floor at the rest.
+struct KnapsackFloor {
+  size_t group = std::numeric_limits<size_t>::max();  // none
+  int64_t weight = 0;
+  double share = 1;
+};
+
 class Knapsack {
  public:
   Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity);
   // Weight beyond `free` costs `slope` a unit more, and any of it at least as much as `jump` units,
   // which least_sloped() counts and least() does not.
   Knapsack(std::vector<KnapsackGroup> groups, int64_t capacity, int64_t free, double slope,
-           int64_t jump = 0);
+           int64_t jump = 0, KnapsackFloor floor = {});
 
   bool feasible() const { return feasible_; }
   // A bound on the least total cost: the best Lagrangian, rounded up.
@@ -61,6 +70,13 @@ class Knapsack {
  private:
   using Pair = KnapsackPair;
   void plant(size_t group);
+  void raise(std::vector<Pair>& front) const;
+  double price_of(size_t group, double price) const {
+    return group >= floor_.group ? floor_.share * price : price;
+  }
+  double floor_value(double price) const {
+    return floor_.group > groups_.size() ? 0 : (1 - floor_.share) * price * double(floor_.weight);
+  }
   void find_price();
   double value(double price, int64_t* weight) const;
   double worth(double price, int64_t free, int64_t capacity) const;
@@ -73,6 +89,7 @@ class Knapsack {
   std::vector<KnapsackGroup> groups_;  // options: dominated ones removed, rising weight
   const int64_t capacity_, free_, jump_;
   const double slope_;
+  const KnapsackFloor floor_;
   bool feasible_ = true;
   int64_t relaxed_ = 0;
   double price_ = 0, worth_ = 0;

@@ -5,7 +5,10 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <utility>
+
+#include "src/plan/row_pair.h"
 
 namespace rc {
 namespace {
@@ -13,10 +16,8 @@ namespace {
 // Before the search is left to others: leaves that do not split, and nodes in all.
 constexpr int kMostLeaves = 400;
 constexpr uint64_t kMostNodes = 200'000;
-
-bool is_movable(const CountGroup& group) {
-  return group.shared_option >= 0 && group.link_bytes > 0 && group.relief[0] > 0;
-}
+// Of rows of one cut tensor.
+constexpr size_t kFewTries = 8;
 
 // A group as the search sees it: weights in memory + factor * link.
 struct Item {
@@ -31,21 +32,23 @@ struct Item {
 };
 
 // Of equal cost and no more weight, what weighs nothing or cannot be moved either is no worse.
-std::vector<Item::Option> options_of(const CountGroup& group) {
+std::vector<Item::Option> options_of(const CountGroup& group, size_t row) {
   std::vector<Item::Option> kept;
   const auto is_worse = [&](const CountOption& mine, const CountOption& other) {
-    const bool moves = is_movable(group) && &mine == &group.options[size_t(group.shared_option)];
-    if (mine.cost < other.cost || mine.use[0] < other.use[0]) return false;
-    if (moves && other.use[0] > 0) return false;
-    return mine.cost > other.cost || mine.use[0] > other.use[0] || &other < &mine;
+    const bool moves =
+        is_movable(group, row) && &mine == &group.options[size_t(group.shared_option)];
+    if (mine.cost < other.cost || mine.use[row] < other.use[row]) return false;
+    if (moves && other.use[row] > 0) return false;
+    return mine.cost > other.cost || mine.use[row] > other.use[row] || &other < &mine;
   };
   for (const CountOption& mine : group.options) {
     if (std::none_of(group.options.begin(), group.options.end(), [&](const CountOption& other) {
           return &other != &mine && is_worse(mine, other);
         })) {
       const size_t option = size_t(&mine - group.options.data());
-      const bool moves = is_movable(group) && option == size_t(group.shared_option);
-      kept.push_back({option, mine.use[0], mine.cost, mine.use[0] - (moves ? group.relief[0] : 0)});
+      const bool moves = is_movable(group, row) && option == size_t(group.shared_option);
+      const int64_t use = mine.use[row];
+      kept.push_back({option, use, mine.cost, use - (moves ? group.relief[row] : 0)});
     }
   }
   return kept;
@@ -55,6 +58,7 @@ std::vector<Item::Option> options_of(const CountGroup& group) {
 struct CutItem {
   size_t group = 0;
   int64_t rows = 0;
+  int64_t first = 1, last = 0;  // kept rows that are tried
   Item::Option keep{}, recompute{};
 
   int64_t cost(int64_t kept) const {
@@ -66,35 +70,43 @@ struct CutItem {
   int64_t weight(int64_t kept) const {
     return keep.weight / rows * kept + recompute.weight / rows * (rows - kept);
   }
+  int64_t lightest() const { return std::min(weight(first), weight(last)); }
+  int64_t heaviest() const { return std::max(weight(first), weight(last)); }
 };
 
 class SharedSearch {
  public:
   SharedSearch(const PlanStage& stage, const CountProblem& problem, bool cuts,
                const CountLimits& limits)
-      : stage_(stage), problem_(problem), limits_(limits) {
+      : stage_(stage), problem_(problem), limits_(limits), rows_(*row_pair(problem)) {
+    const size_t row = rows_.outer;
     for (size_t g = 0; g < problem.groups.size(); ++g) {
       const CountGroup& group = problem.groups[g];
-      if (is_movable(group)) {
-        factor_ = group.relief[0] / group.link_bytes;
+      if (is_movable(group, row)) {
+        factor_ = group.relief[row] / group.link_bytes;
         price_ = double(group.link_cost) / double(group.link_bytes) / double(factor_);
-        jump_ = jump_ == 0 ? group.relief[0] : std::min(jump_, group.relief[0]);
+        jump_ = jump_ == 0 ? group.relief[row] : std::min(jump_, group.relief[row]);
       }
-      items_.push_back({g, int32_t(group.places.size()), options_of(group)});
+      items_.push_back({g, int32_t(group.places.size()), options_of(group, row)});
       cuts_.emplace_back();
       if (cuts) cuts_.back() = cut_of(g);
     }
-    // What cannot move first, since it may be too much for memory alone; then large members: small
-    // ones fill gaps.
+    // Late ones last. What cannot move first, since it may be too much for memory alone; then large
+    // members: small ones fill gaps.
     std::stable_sort(items_.begin(), items_.end(), [&](const Item& a, const Item& b) {
       const auto stays = [&](const Item& item) {
-        return item.options.size() > 1 && !is_movable(problem.groups[item.group]);
+        return item.options.size() > 1 && !is_movable(problem.groups[item.group], row);
       };
+      if (rows_.late[a.group] != rows_.late[b.group]) return bool(rows_.late[b.group]);
       if (stays(a) != stays(b)) return stays(a);
       return a.options.back().weight + a.options.front().weight >
              b.options.back().weight + b.options.front().weight;
     });
-    room_ = problem.capacity[0] + factor_ * problem.link;
+    if (rows_.inner != row)
+      first_late_ = size_t(std::count(rows_.late.begin(), rows_.late.end(), false));
+    memory_ = problem.capacity[row];
+    room_ = memory_ + factor_ * problem.link;
+    find_share();
     variants_.push_back(variant(CutItem{}));
     for (const CutItem& cut : cuts_)
       if (cut.rows > 1) variants_.push_back(variant(cut));
@@ -111,8 +123,9 @@ class SharedSearch {
     std::vector<int32_t> count;  // [item]
     std::vector<int64_t> stays;  // [item] in memory at least, from this one on
     Knapsack knapsack;
-    int64_t ahead;  // what the cut adds to its bounds
-    bool dead;      // has no plan
+    int64_t lightest;  // way of the cut
+    int64_t ahead;     // what the cut adds to its bounds
+    bool dead;         // has no plan
   };
   struct Child {
     int64_t bound, cost, room;
@@ -120,6 +133,15 @@ class SharedSearch {
     std::array<int32_t, kPlanOptions> counts;
   };
 
+  void find_share();
+  bool is_two() const { return rows_.inner != rows_.outer; }
+  // The floor beside a cut tensor of the late ones, which weighs so much of it itself.
+  int64_t floor_beside(const CutItem& cut, int64_t weight) const {
+    return rows_.floor - (cut.rows > 0 && rows_.late[cut.group] ? weight : 0);
+  }
+  // By what the early ones exceed the inner row.
+  int64_t early_over() const { return factor_ * problem_.link + floor_now_ - late_room_; }
+  KnapsackFloor floor_of(const CutItem& cut) const;
   CutItem cut_of(size_t g) const;
   Variant variant(const CutItem& cut) const;
   bool search(Variant& v);
@@ -134,11 +156,16 @@ class SharedSearch {
   const CountProblem& problem_;
   const CountLimits limits_;
   std::vector<Item> items_;
-  std::vector<CutItem> cuts_;  // [group]
-  int64_t factor_ = 1;         // of the link in memory's row
-  double price_ = 0;           // of weight beyond memory
-  int64_t jump_ = 0;           // the least of it that a whole tensor is
-  int64_t room_ = 0;           // memory and link
+  std::vector<CutItem> cuts_;      // [group]
+  int64_t factor_ = 1;             // of the link in memory's row
+  double price_ = 0;               // of weight beyond memory
+  int64_t jump_ = 0;               // the least of it that a whole tensor is
+  int64_t memory_ = 0, room_ = 0;  // room: memory and link
+  const RowPair rows_;
+  size_t first_late_ = std::numeric_limits<size_t>::max();  // of the items
+  double share_ = 1;                                        // of the price that late ones pay
+  int64_t floor_now_ = 0;                                   // beside the cut as it is
+  int64_t late_room_ = 0;                                   // where the late ones begin
   std::vector<Variant> variants_;
   const Variant* now_ = nullptr;
   int64_t kept_rows_ = 0;  // of now_'s cut
@@ -150,6 +177,32 @@ class SharedSearch {
   std::vector<std::vector<Child>> children_;
 };
 
+// The prices of both rows under which the knapsack bounds best.
+void SharedSearch::find_share() {
+  if (!is_two()) return;
+  const auto value = [&](double share) {
+    share_ = share;
+    const Variant v = variant(CutItem{});
+    return v.dead ? 0 : v.knapsack.relaxed();
+  };
+  double low = 0, high = 1;
+  for (int i = 0; i < 16; ++i) {
+    const double a = low + (high - low) / 3, b = high - (high - low) / 3;
+    if (value(a) <= value(b))
+      low = a;
+    else
+      high = b;
+  }
+  const int64_t at_low = value(low), at_high = value(high);
+  share_ = at_low > at_high ? low : high;
+}
+
+KnapsackFloor SharedSearch::floor_of(const CutItem& cut) const {
+  if (!is_two()) return {};
+  const int64_t most = cut.rows > 0 ? cut.heaviest() : 0;
+  return {first_late_, floor_beside(cut, most), share_};
+}
+
 CutItem SharedSearch::cut_of(size_t g) const {
   const CountGroup& group = problem_.groups[g];
   const PlanItem& item = stage_.classes[size_t(group.layer_class)].items[size_t(group.item)];
@@ -160,10 +213,11 @@ CutItem SharedSearch::cut_of(size_t g) const {
   if (kept < 0 || replayed < 0) return cut;
   const CountOption keep = count_option(stage_, problem_, group, kept);
   const CountOption recompute = count_option(stage_, problem_, group, replayed);
-  cut.keep = {0, keep.use[0], keep.cost, 0};
-  cut.recompute = {0, recompute.use[0], recompute.cost, 0};
+  cut.keep = {0, keep.use[rows_.outer], keep.cost, 0};
+  cut.recompute = {0, recompute.use[rows_.outer], recompute.cost, 0};
   cut.group = g;
   cut.rows = item.rows;
+  cut.last = item.rows - 1;
   return cut;
 }
 
@@ -176,31 +230,43 @@ SharedSearch::Variant SharedSearch::variant(const CutItem& cut) const {
     for (const Item::Option& option : item.options)
       groups.back().options.push_back({option.weight, option.cost});
   }
-  const int64_t least = cut.rows > 0 ? std::min(cut.weight(1), cut.weight(cut.rows - 1)) : 0;
-  Knapsack knapsack(std::move(groups), room_ - least, problem_.capacity[0] - least, price_, jump_);
+  const int64_t least = cut.rows > 0 ? cut.lightest() : 0;
+  const KnapsackFloor floor = floor_of(cut);
+  Knapsack knapsack(std::move(groups), room_ - least, memory_ - least, price_, jump_, floor);
   std::vector<int64_t> stays(items_.size() + 1, least);
+  const auto raise = [&](size_t j) {
+    // Counted from the cut's lightest way, which the floor has in full.
+    if (j == first_late_) stays[j] = std::max(stays[j], floor.weight + least);
+  };
+  raise(items_.size());
   for (size_t j = items_.size(); j-- > 0;) {
     int64_t each = kNoCost;
     for (const Item::Option& option : items_[j].options) each = std::min(each, option.fixed);
     stays[j] = stays[j + 1] + each * count[j];
+    raise(j);
   }
-  const bool dead = !knapsack.feasible() || stays[0] > problem_.capacity[0];
-  if (dead) return {cut, std::move(count), std::move(stays), std::move(knapsack), 0, true};
+  const bool dead = !knapsack.feasible() || stays[0] > memory_;
+  if (dead) return {cut, std::move(count), std::move(stays), std::move(knapsack), least, 0, true};
   // Of the cut tensor, what it adds at least to the Lagrangian of the others beside its lightest
   // way.
+  const double share = cut.rows > 0 && rows_.late[cut.group] ? share_ : 1;
   const auto priced = [&](int64_t kept) {
-    return double(cut.cost(kept)) + knapsack.price() * double(cut.weight(kept) - least);
+    return double(cut.cost(kept)) + share * knapsack.price() * double(cut.weight(kept) - least);
   };
-  const double ahead = cut.rows > 0 ? std::min(priced(1), priced(cut.rows - 1)) : 0;
-  const int64_t more = int64_t(std::floor(ahead)) - 1;
-  return {cut, std::move(count), std::move(stays), std::move(knapsack), more, false};
+  const double ahead = cut.rows > 0 ? std::min(priced(cut.first), priced(cut.last)) : 0;
+  const int64_t more = int64_t(std::floor(ahead)) - 2;
+  return {cut, std::move(count), std::move(stays), std::move(knapsack), least, more, false};
 }
 
 int64_t SharedSearch::bound(size_t depth, int64_t cost, int64_t room) const {
   const int64_t free = room - factor_ * problem_.link;
   const int64_t least = price_ > 0 ? now_->knapsack.least_sloped(depth, free, room)
                                    : now_->knapsack.least(depth, room);
-  return least >= kNoCost ? kNoCost : cost + least;
+  if (least >= kNoCost) return kNoCost;
+  if (price_ == 0 || depth <= first_late_) return cost + least;
+  const double paid = price_ * double(std::max<int64_t>(0, early_over()));
+  const int64_t other = now_->knapsack.least(depth, room) + int64_t(std::ceil(paid - 0.01));
+  return cost + std::max(least, other);
 }
 
 bool SharedSearch::stopped() const {
@@ -233,6 +299,10 @@ void SharedSearch::expand(size_t depth, size_t option, int32_t members, Child& c
 }
 
 void SharedSearch::descend(size_t depth, int64_t cost, int64_t room, int64_t memory) {
+  if (depth == first_late_) {
+    if (room < floor_now_ || memory - now_->lightest < floor_now_) return;
+    late_room_ = room;
+  }
   if (depth == items_.size()) {
     leaf(cost, room);
     return;
@@ -261,20 +331,24 @@ void SharedSearch::descend(size_t depth, int64_t cost, int64_t room, int64_t mem
 void SharedSearch::leaf(int64_t cost, int64_t room) {
   std::vector<SplitGroup> groups;
   std::vector<size_t> movable;
+  SplitFirst first;
   for (size_t j = 0; j < items_.size(); ++j) {
     const CountGroup& group = problem_.groups[items_[j].group];
-    if (!is_movable(group)) continue;
+    if (!is_movable(group, rows_.outer)) continue;
     const int32_t members = path_[j][size_t(group.shared_option)];
     if (members == 0) continue;
     const PlanItem& item = stage_.classes[size_t(group.layer_class)].items[size_t(group.item)];
     groups.push_back({group.link_bytes, members, item.cut_offload ? item.rows : 1});
     movable.push_back(items_[j].group);
+    first.groups += j < first_late_;
   }
+  const auto up = [&](int64_t over) { return over <= 0 ? 0 : (over + factor_ - 1) / factor_; };
+  if (is_two()) first.low = up(early_over());
   const int64_t over = factor_ * problem_.link - room;
-  const int64_t low = over <= 0 ? 0 : (over + factor_ - 1) / factor_;
+  const int64_t low = up(over);
   Split split;
   const SplitOutcome outcome =
-      least_split(groups, low, problem_.link, stage_.min_offload_bytes, split);
+      least_split(groups, low, problem_.link, stage_.min_offload_bytes, split, first);
   if (outcome != SplitOutcome::kFound) {
     ++leaves_;
     exact_ = exact_ && outcome == SplitOutcome::kNone;
@@ -306,17 +380,26 @@ void SharedSearch::adopt(int64_t cost, const std::vector<size_t>& movable, const
 // Everything of the variant below the cutoff; false where its fronts grow too long.
 bool SharedSearch::search(Variant& v) {
   now_ = &v;
-  if (v.dead) return true;
+  if (v.dead || v.knapsack.relaxed() + v.ahead >= cutoff_) return true;
   const CutItem& cut = v.cut;
   if (!v.knapsack.build(cutoff_ - v.ahead, limits_.pairs)) return false;
   if (cut.rows == 0) {
-    if (bound(0, 0, room_) < cutoff_) descend(0, 0, room_, problem_.capacity[0]);
+    floor_now_ = rows_.floor;
+    if (bound(0, 0, room_) < cutoff_) descend(0, 0, room_, memory_);
     return true;
   }
   std::vector<std::pair<int64_t, int64_t>> tries;  // bound, kept rows
-  for (int64_t kept = 1; kept < cut.rows; ++kept) {
+  for (int64_t kept = cut.first; kept <= cut.last; ++kept) {
     const int64_t least = bound(0, cut.cost(kept), room_ - cut.weight(kept));
     if (least < cutoff_) tries.push_back({least, kept});
+  }
+  // Of late ones the floor is that beside the heaviest way: fewer ways, better bounds.
+  if (is_two() && rows_.late[cut.group] && tries.size() > kFewTries) {
+    CutItem low = cut, high = cut;
+    low.last = (cut.first + cut.last) / 2;
+    high.first = low.last + 1;
+    Variant halves[] = {variant(low), variant(high)};
+    return search(halves[0]) && (!exact_ || search(halves[1]));
   }
   std::sort(tries.begin(), tries.end());
   for (const auto& [least, kept] : tries) {
@@ -324,7 +407,8 @@ bool SharedSearch::search(Variant& v) {
     kept_rows_ = kept;
     const int64_t weight = cut.weight(kept);
     // stays counts the cut tensor's lightest way already.
-    const int64_t memory = problem_.capacity[0] - weight + v.stays.back();
+    const int64_t memory = memory_ - weight + v.lightest;
+    floor_now_ = floor_beside(cut, weight);
     if (memory >= v.stays[0]) descend(0, cut.cost(kept), room_ - weight, memory);
   }
   return true;
@@ -332,6 +416,7 @@ bool SharedSearch::search(Variant& v) {
 
 SharedResult SharedSearch::run() {
   CountResult& counts = result_.counts;
+  result_.prices.assign(problem_.rows.size(), 0);
   int64_t most = 1, floor = kNoCost;
   for (const Item& item : items_) {
     int64_t dearest = 0;
@@ -347,7 +432,8 @@ SharedResult SharedSearch::run() {
     counts.outcome = CountOutcome::kInfeasible;
     return result_;
   }
-  result_.price = variants_[0].knapsack.price();
+  result_.prices[rows_.inner] = (1 - share_) * variants_[0].knapsack.price();
+  result_.prices[rows_.outer] += share_ * variants_[0].knapsack.price();
   floor = std::max<int64_t>(floor, 0);
   for (int64_t step = std::max<int64_t>(2, (most - floor) >> 24);; step *= 4) {
     const int64_t tried = cutoff_ = std::min(most, floor + step);
@@ -368,20 +454,6 @@ SharedResult SharedSearch::run() {
 }
 
 }  // namespace
-
-bool shares_one_link(const CountProblem& problem) {
-  if (!problem.shared_link || problem.rows.size() != 1) return false;
-  if (problem.rows[0].kind != RowKind::kMemory) return false;
-  const CountGroup* first = nullptr;
-  for (const CountGroup& group : problem.groups) {
-    if (!is_movable(group)) continue;
-    if (first == nullptr) first = &group;
-    if (group.relief[0] % group.link_bytes != 0) return false;
-    if (group.relief[0] / group.link_bytes != first->relief[0] / first->link_bytes) return false;
-    if (group.options[size_t(group.shared_option)].use[0] < group.relief[0]) return false;
-  }
-  return true;
-}
 
 SharedResult search_shared(const PlanStage& stage, const CountProblem& problem, bool cuts,
                            const CountLimits& limits) {

@@ -1,4 +1,5 @@
-// src/plan/shared_search.h: branch and bound for one memory row and a link of one price per byte.
+// src/plan/shared_search.h: branch and bound for a link of one price per byte beside one memory row
+// or two.
 //
 // Kept or offloaded then counts the same in memory + link, and which of the two only matters in
 // sum. So the search chooses what is not recomputed, with one knapsack (knapsack.h) whose weight
@@ -6,7 +7,14 @@
 // whether what is left splits into memory and link (split.h). One tensor may be cut between keep
 // and recompute: for each that may be, a knapsack of the others tells which numbers of its rows
 // could pay.
+//
+// A second row is one of an earlier layer: of layers up to it that row asks what the first one
+// does, of those behind it (the late ones) nothing. With capacities C1 and C2,
+//   early + late <= C1, early <= C2   is   early + max(late, C1 - C2) <= C1:
+// one knapsack whose late groups have a floor.
 #pragma once
+
+#include <vector>
 
 #include "src/plan/counts.h"
 #include "src/plan/place.h"
@@ -20,11 +28,8 @@ struct SharedResult {
   bool has_cut = false;
   CutMember cut;
   LinkMembers link;
-  double price = 0;  // of a byte of memory and link at the root, for a proof
+  std::vector<double> prices;  // [row] of a byte of memory and link at the root, for a proof
 };
-
-// Whether the problem is of that kind.
-bool shares_one_link(const CountProblem& problem);
 
 // For such a problem.
 SharedResult search_shared(const PlanStage& stage, const CountProblem& problem, bool cuts,

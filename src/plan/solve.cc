@@ -11,6 +11,7 @@
 #include "src/plan/cut.h"
 #include "src/plan/least_budget.h"
 #include "src/plan/place.h"
+#include "src/plan/row_pair.h"
 #include "src/plan/search.h"
 #include "src/plan/shared_search.h"
 #include "src/plan/stage_rules.h"
@@ -50,7 +51,7 @@ class StageSolver {
   const CountLimits limits_;
   const bool free_;
   bool shared_ = false;     // keep and offload are one option
-  bool one_price_ = false;  // one row is still enough, and the link has one price
+  bool one_price_ = false;  // and the rows are few enough for its own search
   std::vector<PlanRow> rows_;
   int64_t lower_bound_ = 0;
   int64_t shared_bound_ = kNoCost;  // of plans that may cut tensors between device and host
@@ -109,14 +110,15 @@ bool StageSolver::adopt(const CountProblem& problem, CountResult result, StagePl
   return place_counts(stage_, problem, result, nullptr, plan);
 }
 
-// The plan under one row where the link has one price; kLimit: others have to look for it.
+// The plan under one row, or two that nest, where the link has one price; kLimit: others have to
+// look for it.
 CountOutcome StageSolver::run_shared(StagePlan& next) {
   const CountProblem problem = count_problem(stage_, rows_, true, free_);
   if (!shares_one_link(problem)) return CountOutcome::kLimit;
   const SharedResult result = search_shared(stage_, problem, !free_, limits_);
   nodes_ += result.counts.nodes;
   lower_bound_ = result.counts.lower_bound;
-  write_proof({result.price});
+  write_proof(result.prices);
   if (!result.counts.found) return result.counts.outcome;
   const CutMember* cut = result.has_cut ? &result.cut : nullptr;
   // Where the link costs nothing, what is needed back last goes first.
@@ -213,7 +215,6 @@ CountOutcome StageSolver::run(StagePlan& plan) {
     const std::optional<PlanRow> broken = broken_row(next);
     if (broken && std::find(rows_.begin(), rows_.end(), *broken) == rows_.end()) {
       rows_.push_back(*broken);
-      one_price_ = false;
       continue;
     }
     measure_plan(stage_, next);

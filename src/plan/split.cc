@@ -21,6 +21,11 @@ class Sums {
   bool has(int64_t at) const {
     return at >= 0 && at < size_ && (words_[size_t(at) / 64] >> (at % 64) & 1) != 0;
   }
+  void remove_below(int64_t at) {
+    at = std::clamp<int64_t>(at, 0, size_);
+    std::fill(words_.begin(), words_.begin() + at / 64, 0);
+    if (at % 64 != 0) words_[size_t(at) / 64] &= ~uint64_t{0} << (at % 64);
+  }
   void add(int64_t at) { words_[size_t(at) / 64] |= uint64_t{1} << (at % 64); }
   // Joins all numbers of `other`, each `by` larger (or smaller, below 0).
   void join(const Sums& other, int64_t by) {
@@ -63,10 +68,13 @@ class Sums {
 // All sums of whole members up to a limit, in units of what their sizes share.
 class SumTable {
  public:
-  SumTable(const std::vector<SplitGroup>& groups, int64_t unit, int64_t most)
+  SumTable(const std::vector<SplitGroup>& groups, int64_t unit, int64_t most,
+           const SplitFirst& first)
       : groups_(groups), unit_(unit) {
+    const int64_t least = (std::max<int64_t>(first.low, 0) + unit - 1) / unit;
     tables_.emplace_back(most / unit + 1);
     tables_.back().add(0);
+    if (first.groups == 0) tables_.back().remove_below(least);
     for (const SplitGroup& group : groups) {
       Sums sums = tables_.back();
       for (int32_t left = group.count, block = 1; left > 0; block *= 2) {
@@ -74,6 +82,7 @@ class SumTable {
         left -= members;
         sums.join(Sums(sums), members * (group.bytes / unit));
       }
+      if (tables_.size() == first.groups) sums.remove_below(least);
       tables_.push_back(std::move(sums));
     }
   }
@@ -170,10 +179,10 @@ class NearShare {
 
 // Whole members, and one to `rows` rows of so many bytes.
 bool split_with_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t rows, int64_t low,
-                     int64_t high, int64_t min_part, Split& split) {
+                     int64_t high, int64_t min_part, const SplitFirst& first, Split& split) {
   const int64_t fewest = std::max<int64_t>(1, (min_part + row - 1) / row);
   if (fewest > rows) return false;
-  const SumTable sums(groups, shared_unit(groups), high);
+  const SumTable sums(groups, shared_unit(groups), high, first);
   for (int64_t at = sums.first(low - rows * row, high); at >= 0 && at <= low;
        at = sums.first(at + 1, high)) {
     const int64_t part = std::max((low - at + row - 1) / row, fewest);
@@ -186,24 +195,84 @@ bool split_with_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t
   return false;
 }
 
-bool split_with_cut(const std::vector<SplitGroup>& groups, int64_t low, int64_t high,
-                    int64_t min_part, Split& split) {
+// A part of one of the first groups counts for them too: as many rows as they lack, one by one.
+bool split_with_first_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t rows,
+                           int64_t low, int64_t high, int64_t min_part, SplitFirst first,
+                           Split& split) {
+  const int64_t fewest = std::max<int64_t>(1, (min_part + row - 1) / row);
+  for (int64_t part = fewest; part <= rows && part * row <= high; ++part) {
+    const SumTable sums(groups, shared_unit(groups), high - part * row,
+                        {first.groups, first.low - part * row});
+    const int64_t at = sums.first(low - part * row, high - part * row);
+    if (at < 0) continue;
+    split.moved = sums.members(at);
+    split.bytes = at + part * row;
+    split.cut_rows = part;
+    return true;
+  }
+  return false;
+}
+
+SplitOutcome split_with_cut(const std::vector<SplitGroup>& groups, int64_t low, int64_t high,
+                            int64_t min_part, const SplitFirst& first, Split& split) {
+  constexpr int64_t kMostRows = 64;
+  bool exact = true;
   for (size_t g = 0; g < groups.size(); ++g) {
     if (groups[g].rows < 2 || groups[g].count < 1) continue;
     std::vector<SplitGroup> others = groups;
     --others[g].count;
     split.cut_group = int32_t(g);
-    const int64_t row = groups[g].bytes / groups[g].rows;
-    if (split_with_rows(others, row, groups[g].rows - 1, low, high, min_part, split)) return true;
+    const int64_t row = groups[g].bytes / groups[g].rows, rows = groups[g].rows - 1;
+    const bool counts = g < first.groups && first.low > 0;
+    if (counts && rows > kMostRows) {
+      exact = false;
+      continue;
+    }
+    if (counts ? split_with_first_rows(others, row, rows, low, high, min_part, first, split)
+               : split_with_rows(others, row, rows, low, high, min_part, first, split))
+      return SplitOutcome::kFound;
   }
   split.cut_group = -1;
-  return false;
+  return exact ? SplitOutcome::kNone : SplitOutcome::kUnknown;
+}
+
+// Where the first groups have bytes enough of their own, by all sums.
+SplitOutcome split_both(const std::vector<SplitGroup>& groups, int64_t low, int64_t high,
+                        int64_t min_part, const SplitFirst& first, Split& split) {
+  split = {std::vector<int32_t>(groups.size(), 0), 0, -1, 0, true};
+  int64_t all = 0;
+  for (const SplitGroup& group : groups) all += group.bytes * group.count;
+  const int64_t unit = shared_unit(groups), most = std::min(high, all);
+  if (low > most) return SplitOutcome::kNone;
+  if (size_t(most / unit / 64 + 1) * (groups.size() + 1) > kMostWords)
+    return SplitOutcome::kUnknown;
+  const SumTable sums(groups, unit, most, first);
+  const int64_t whole = sums.first(low, most);
+  if (whole < 0) return split_with_cut(groups, low, most, min_part, first, split);
+  split.moved = sums.members(whole);
+  split.bytes = whole;
+  return SplitOutcome::kFound;
 }
 
 }  // namespace
 
 SplitOutcome least_split(const std::vector<SplitGroup>& groups, int64_t low, int64_t high,
-                         int64_t min_part, Split& split) {
+                         int64_t min_part, Split& split, const SplitFirst& first) {
+  if (first.low > 0) {
+    low = std::max(low, first.low);
+    if (first.groups >= groups.size()) return least_split(groups, low, high, min_part, split, {});
+    // The first groups alone mostly do, which serves both.
+    const std::vector<SplitGroup> own(groups.begin(), groups.begin() + int64_t(first.groups));
+    const SplitOutcome outcome = least_split(own, low, high, min_part, split, {});
+    split.moved.resize(groups.size(), 0);
+    split.least = split.bytes < low + shared_unit(groups);
+    if (outcome == SplitOutcome::kFound && (split.least || split.cut_group >= 0)) return outcome;
+    Split both;
+    const SplitOutcome then = split_both(groups, low, high, min_part, first, both);
+    if (then == SplitOutcome::kUnknown && outcome == SplitOutcome::kFound) return outcome;
+    split = both;
+    return then;
+  }
   split = {std::vector<int32_t>(groups.size(), 0), 0, -1, 0, true};
   if (low <= 0) return high >= 0 ? SplitOutcome::kFound : SplitOutcome::kNone;
   if (low > high) return SplitOutcome::kNone;
@@ -221,15 +290,14 @@ SplitOutcome least_split(const std::vector<SplitGroup>& groups, int64_t low, int
     if (words > kMostWords) return found ? SplitOutcome::kFound : SplitOutcome::kUnknown;
     split.least = true;
   }
-  const SumTable sums(groups, unit, most);
+  const SumTable sums(groups, unit, most, {});
   const int64_t whole = sums.first(low, most);
   if (whole >= 0) {
     split.moved = sums.members(whole);
     split.bytes = whole;
     return SplitOutcome::kFound;
   }
-  return split_with_cut(groups, low, most, min_part, split) ? SplitOutcome::kFound
-                                                            : SplitOutcome::kNone;
+  return split_with_cut(groups, low, most, min_part, {}, split);
 }
 
 }  // namespace rc

@@ -5,6 +5,7 @@
 // found whose bytes are no less than memory lacks and no more than the link has.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -26,10 +27,16 @@ struct Split {
   bool least = true;     // no whole members have fewer bytes
 };
 
+// The first groups have bytes enough of their own (their memory is full before that of all is).
+struct SplitFirst {
+  size_t groups = 0;
+  int64_t low = 0;
+};
+
 // Bytes from `low` to `high`: the fewest that whole members have; where they have none, some of
 // one member's rows beside them. Fewer bytes than min_part of a member do not go. kUnknown: too
 // many sums to keep them all, and those near an even share had none.
 SplitOutcome least_split(const std::vector<SplitGroup>& groups, int64_t low, int64_t high,
-                         int64_t min_part, Split& split);
+                         int64_t min_part, Split& split, const SplitFirst& first = {});
 
 }  // namespace rc
