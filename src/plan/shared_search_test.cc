@@ -22,6 +22,44 @@ StagePlan solved(const PlanStage& stage) {
   return plan;
 }
 
+// What both kinds of small stages draw alike.
+template <class Below>
+void draw_choices(const Below& below, bool cuts, RandomStage* s) {
+  s->shard = below(4) == 0;
+  s->price = cuts ? 0 : below(3) * 7;
+  s->cut_offload = s->cut_recompute = cuts;
+  s->unit = below(2) == 0 ? 256 : 1;
+  s->most_units = below(2) == 0 ? 60 : 8;
+}
+
+// Plans against every plan there is.
+struct Comparison {
+  int solved = 0, optimal = 0;
+
+  // True if the stage has a plan; `best` and `check` are then filled.
+  bool add(uint64_t seed, const PlanStage& stage, const StagePlan& plan, bool cuts,
+           BruteForce* best, PlanCheck* check) {
+    *best = brute_force(stage, cuts && link_is_shared(stage), cuts);
+    EXPECT_EQ(plan.verdict == PlanVerdict::kSolved, best->feasible) << seed;
+    if (!best->feasible || plan.verdict != PlanVerdict::kSolved) return false;
+    *check = check_plan(stage, plan);
+    EXPECT_TRUE(check->fits) << seed << ": " << check->finding;
+    EXPECT_LE(plan.certificate.lower_bound, best->cost) << seed;
+    EXPECT_GE(plan.certificate.objective, best->cost) << seed;
+    ++solved;
+    optimal += plan.certificate.optimal;
+    return true;
+  }
+};
+
+// The checker proves the bound, and for a cost above the best nothing.
+void expect_exact_proof(uint64_t seed, const PlanStage& stage, const StagePlan& plan,
+                        const BruteForce& best, const PlanCheck& check) {
+  EXPECT_TRUE(check.bound_proven) << seed << ": " << check.finding;
+  std::string finding;
+  EXPECT_FALSE(prove_bound(stage, plan, best.cost + 1, 4'000'000, &finding)) << seed;
+}
+
 PlanStage small_stage(uint64_t seed, bool cuts) {
   std::mt19937_64 random(seed * 104729 + 3);
   const auto below = [&](int n) { return int(random() % uint64_t(n)); };
@@ -30,11 +68,7 @@ PlanStage small_stage(uint64_t seed, bool cuts) {
   s.items = 1 + below(4);
   s.stages = 1 + below(3);
   s.microbatches = 1 + below(4);
-  s.shard = below(4) == 0;
-  s.price = cuts ? 0 : below(3) * 7;
-  s.cut_offload = s.cut_recompute = cuts;
-  s.unit = below(2) == 0 ? 256 : 1;
-  s.most_units = below(2) == 0 ? 60 : 8;
+  draw_choices(below, cuts, &s);
   s.budget = 0.1 + 0.05 * below(16);
   s.link = 0.05 * below(10);
   s.layers = std::max(1, std::min(6, (cuts ? 5 : 8) / s.items));
@@ -46,33 +80,23 @@ PlanStage small_stage(uint64_t seed, bool cuts) {
 }
 
 TEST(SharedSearch, EqualsEveryPlanOnSmallStages) {
-  int one_price = 0, optimal = 0, solved_ones = 0, refused = 0;
+  Comparison all;
+  int one_price = 0;
   for (uint64_t seed = 0; seed < uint64_t(testing::rounds(3000)); ++seed) {
     const bool cuts = seed % 3 == 0;
     const PlanStage stage = small_stage(seed, cuts);
     const StagePlan plan = solved(stage);
-    const BruteForce best = brute_force(stage, cuts && link_is_shared(stage), cuts);
-    ASSERT_EQ(plan.verdict == PlanVerdict::kSolved, best.feasible) << seed;
-    if (!best.feasible) continue;
-    const PlanCheck check = check_plan(stage, plan);
-    EXPECT_TRUE(check.fits) << seed << ": " << check.finding;
-    EXPECT_LE(plan.certificate.lower_bound, best.cost) << seed;
-    EXPECT_GE(plan.certificate.objective, best.cost) << seed;
-    ++solved_ones;
-    optimal += plan.certificate.optimal;
+    BruteForce best;
+    PlanCheck check;
+    if (!all.add(seed, stage, plan, cuts, &best, &check)) continue;
     const std::vector<PlanBoundRow>& rows = plan.certificate.proof;
     if (rows.size() != 1 || rows[0].kind != PlanBoundRow::kMemoryAndLink) continue;
     ++one_price;
     EXPECT_TRUE(plan.certificate.optimal) << seed;
-    EXPECT_TRUE(check.bound_proven) << seed << ": " << check.finding;
-    // A cost less than the best is proven for no other claim.
-    std::string finding;
-    EXPECT_FALSE(prove_bound(stage, plan, best.cost + 1, 4'000'000, &finding)) << seed;
-    ++refused;
+    expect_exact_proof(seed, stage, plan, best, check);
   }
   EXPECT_GT(one_price, testing::rounds(800));
-  EXPECT_EQ(refused, one_price);
-  EXPECT_GE(optimal, solved_ones * 98 / 100);
+  EXPECT_GE(all.optimal, all.solved * 98 / 100);
 }
 
 // Wide layers before narrow ones: memory is fullest in either's backward.
@@ -83,11 +107,7 @@ PlanStage two_row_stage(uint64_t seed, bool cuts) {
   s.classes = 2 + below(2);
   s.items = 1 + below(cuts ? 2 : 3);
   s.stages = s.microbatches = 1;
-  s.shard = below(4) == 0;
-  s.price = cuts ? 0 : below(3) * 7;
-  s.cut_offload = s.cut_recompute = cuts;
-  s.unit = below(2) == 0 ? 256 : 1;
-  s.most_units = below(2) == 0 ? 60 : 8;
+  draw_choices(below, cuts, &s);
   s.budget = 0.3 + 0.05 * below(12);
   s.link = 0.05 * below(10);
   s.layers = (cuts ? 4 : 7) / s.items;
@@ -110,7 +130,8 @@ PlanStage two_row_stage(uint64_t seed, bool cuts) {
 }
 
 TEST(SharedSearch, EqualsEveryPlanWhereTwoLayersAreFullest) {
-  int solved_ones = 0, optimal = 0, two_rows = 0, with_link = 0;
+  Comparison all;
+  int two_rows = 0, with_link = 0;
   for (uint64_t seed = 0; seed < uint64_t(testing::rounds(15000)); ++seed) {
     const bool cuts = seed % 2 == 0;
     const PlanStage stage = two_row_stage(seed, cuts);
@@ -118,25 +139,17 @@ TEST(SharedSearch, EqualsEveryPlanWhereTwoLayersAreFullest) {
     // One row is the test above.
     const std::vector<PlanBoundRow>& rows = plan.certificate.proof;
     if (plan.verdict == PlanVerdict::kSolved && rows.size() < 2) continue;
-    const BruteForce best = brute_force(stage, cuts && link_is_shared(stage), cuts);
-    ASSERT_EQ(plan.verdict == PlanVerdict::kSolved, best.feasible) << seed;
-    if (!best.feasible) continue;
-    const PlanCheck check = check_plan(stage, plan);
-    EXPECT_TRUE(check.fits) << seed << ": " << check.finding;
-    EXPECT_LE(plan.certificate.lower_bound, best.cost) << seed;
-    EXPECT_GE(plan.certificate.objective, best.cost) << seed;
-    ++solved_ones;
-    optimal += plan.certificate.optimal;
+    BruteForce best;
+    PlanCheck check;
+    if (!all.add(seed, stage, plan, cuts, &best, &check)) continue;
     if (rows.size() != 2 || rows[0].kind != PlanBoundRow::kMemoryAndLink) continue;
     ++two_rows;
     with_link += plan.certificate.link > 0;
-    EXPECT_TRUE(check.bound_proven) << seed << ": " << check.finding;
-    std::string finding;
-    EXPECT_FALSE(prove_bound(stage, plan, best.cost + 1, 4'000'000, &finding)) << seed;
+    expect_exact_proof(seed, stage, plan, best, check);
   }
   EXPECT_GT(two_rows, testing::rounds(300));
   EXPECT_GT(with_link, testing::rounds(100));
-  EXPECT_GE(optimal, solved_ones * 98 / 100);
+  EXPECT_GE(all.optimal, all.solved * 98 / 100);
   RecordProperty("two_rows", two_rows);
 }
 

@@ -177,6 +177,13 @@ class NearShare {
   std::vector<Sums> tables_;
 };
 
+// The whole members of a sum, and a part of so many rows.
+void take(const SumTable& sums, int64_t at, int64_t part, int64_t row, Split& split) {
+  split.moved = sums.members(at);
+  split.bytes = at + part * row;
+  split.cut_rows = part;
+}
+
 // Whole members, and one to `rows` rows of so many bytes.
 bool split_with_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t rows, int64_t low,
                      int64_t high, int64_t min_part, const SplitFirst& first, Split& split) {
@@ -187,9 +194,7 @@ bool split_with_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t
        at = sums.first(at + 1, high)) {
     const int64_t part = std::max((low - at + row - 1) / row, fewest);
     if (part > rows || at + part * row > high) continue;
-    split.moved = sums.members(at);
-    split.bytes = at + part * row;
-    split.cut_rows = part;
+    take(sums, at, part, row, split);
     return true;
   }
   return false;
@@ -205,9 +210,7 @@ bool split_with_first_rows(const std::vector<SplitGroup>& groups, int64_t row, i
                         {first.groups, first.low - part * row});
     const int64_t at = sums.first(low - part * row, high - part * row);
     if (at < 0) continue;
-    split.moved = sums.members(at);
-    split.bytes = at + part * row;
-    split.cut_rows = part;
+    take(sums, at, part, row, split);
     return true;
   }
   return false;

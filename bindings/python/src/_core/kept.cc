@@ -65,16 +65,8 @@ PyObject* keep(PyObject* tensor) {
 PyObject* unpack_kept(PyObject* packed) {
   if (!Py_IS_TYPE(packed, kept_type)) return Py_NewRef(packed);
   const Kept* kept = reinterpret_cast<Kept*>(packed);
-  if (kept->version == kNoVersion) return Py_NewRef(kept->tensor);
-  const Ref version(PyObject_GetAttr(kept->tensor, names.version));
-  if (!version) return nullptr;
-  const int64_t now = PyLong_AsLongLong(version.get());
-  if (now == kept->version) return Py_NewRef(kept->tensor);
-  return PyErr_Format(
-      PyExc_RuntimeError,
-      "one of the variables needed for gradient computation has been modified by an "
-      "inplace operation: it is at version %lld; expected version %lld instead",
-      static_cast<long long>(now), static_cast<long long>(kept->version));
+  const bool same = kept->version == kNoVersion || is_unchanged(kept->tensor, kept->version, "it");
+  return same ? Py_NewRef(kept->tensor) : nullptr;
 }
 
 bool make_kept_type(PyObject* module) {

@@ -65,14 +65,7 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
 // What the replay saved must not have been changed in place since: autograd without regions says
 // the same where its own saved tensor was.
 bool unchanged(const Run* run, size_t index) {
-  const int64_t now = version_of(run->b.values[index]), expected = run->b.versions[index];
-  if (now == expected) return true;
-  PyErr_Format(PyExc_RuntimeError,
-               "one of the variables needed for gradient computation has been modified by an "
-               "inplace operation: saved tensor %zu of a checkpointed region is at version %lld; "
-               "expected version %lld instead",
-               index, static_cast<long long>(now), static_cast<long long>(expected));
-  return false;
+  return is_unchanged(run->b.values[index], run->b.versions[index], "saved tensor", index);
 }
 
 // For a backward through the graph that the replay itself has built.
@@ -89,15 +82,6 @@ PyObject* reunpack(PyObject*, PyObject* kept) {
 
 PyMethodDef repack_method = {"repack", repack, METH_O, nullptr};
 PyMethodDef reunpack_method = {"reunpack", reunpack, METH_O, nullptr};
-
-PyObject* raise_changed(size_t index, int64_t version, int64_t expected) {
-  return PyErr_Format(
-      PyExc_RuntimeError,
-      "one of the variables needed for gradient computation has been modified by an inplace "
-      "operation: "
-      "input %zu of a checkpointed region is at version %lld; expected version %lld instead",
-      index, static_cast<long long>(version), static_cast<long long>(expected));
-}
 
 // Takes an output out of a run that kept it.
 Ref output_of(Run* run, size_t output) {
@@ -149,12 +133,8 @@ bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywo
                             run->b.group);
     } else {
       value = Ref::borrow(input.object);
-      if (input.kind == Input::kVersioned) {
-        const Ref version(PyObject_GetAttr(input.object, names.version));
-        if (!version) return false;
-        const int64_t now = PyLong_AsLongLong(version.get());
-        if (now != input.version) return raise_changed(i, now, input.version) != nullptr;
-      }
+      if (input.kind == Input::kVersioned && !is_unchanged(input.object, input.version, "input", i))
+        return false;
     }
     if (!value) return false;
     if (i < n) {

@@ -1,6 +1,7 @@
 // src/_core/torch_api.cc: looking up what the hot path calls, and reading tensors' headers.
 #include "torch_api.h"
 
+#include <cstdio>
 #include <cstring>
 
 namespace rcpy {
@@ -121,6 +122,18 @@ int64_t version_of(PyObject* tensor) {
   if (version) return PyLong_AsLongLong(version.get());
   PyErr_Clear();
   return kNoVersion;
+}
+
+bool is_unchanged(PyObject* tensor, int64_t version, const char* what, size_t index) {
+  const int64_t now = version_of(tensor);
+  if (now == version) return true;
+  char which[48] = "";
+  if (index != kOnlyOne) std::snprintf(which, sizeof which, " %zu of a checkpointed region", index);
+  PyErr_Format(PyExc_RuntimeError,
+               "one of the variables needed for gradient computation has been modified by an "
+               "inplace operation: %s%s is at version %lld; expected version %lld instead",
+               what, which, static_cast<long long>(now), static_cast<long long>(version));
+  return false;
 }
 
 bool cpu_bytes(PyObject* tensor, const void** data, uint64_t* bytes) {

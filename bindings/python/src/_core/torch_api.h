@@ -71,6 +71,10 @@ Ref describe_header(const TensorHeader& header, const int64_t* shape);
 // How often it was changed in place; kNoVersion, without an error, of an inference tensor.
 constexpr int64_t kNoVersion = -1;
 int64_t version_of(PyObject* tensor);
+// True if it was not changed in place since; else false with autograd's own error set, which names
+// `what`, and which of a region's they are unless `index` is kOnlyOne.
+constexpr size_t kOnlyOne = SIZE_MAX;
+bool is_unchanged(PyObject* tensor, int64_t version, const char* what, size_t index = kOnlyOne);
 // Memory of a contiguous CPU tensor. False, without an error, where it is none.
 bool cpu_bytes(PyObject* tensor, const void** data, uint64_t* bytes);
 // Fills a DLTensor without a copy; false, without an error, where torch offers no way.
