@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace rc {
@@ -106,29 +107,40 @@ void Knapsack::find_price() {
   }
 }
 
-bool Knapsack::promising(const Pair& pair, size_t group, double ahead) const {
-  if (pair.weight + least_before_[group] > capacity_) return false;
-  const double priced = price_of(group, price_) * double(pair.weight) +
-                        (group >= floor_.group ? floor_value(price_) : 0);
-  const double bound = double(pair.cost) + priced - worth_ + before_[group] + ahead;
-  return bound < double(cutoff_) + kSlack;
+// What a pair of a group's front may be, for a total below the cutoff.
+Knapsack::Promise Knapsack::promise(size_t group, double ahead) const {
+  double others = before_[group] + ahead - worth_;
+  if (group >= floor_.group || floor_.open) others += floor_value(price_);
+  if (group < floor_.group && floor_.open) others += before_.back() - before_[floor_.group];
+  return {capacity_ - least_before_[group], price_of(group, price_),
+          double(cutoff_) + kSlack - others};
 }
 
 // merged_ = the front of a and of b moved by (weight, cost), less what does not promise.
 void Knapsack::merge(const std::vector<Pair>& a, const std::vector<Pair>& b, int64_t weight,
                      int64_t cost, size_t group, double ahead) {
-  merged_.clear();
-  size_t i = 0, j = 0;
-  while (i < a.size() || j < b.size()) {
+  const Promise promise = this->promise(group, ahead);
+  merged_.resize(a.size() + b.size());
+  Pair* out = merged_.data();
+  int64_t least = std::numeric_limits<int64_t>::max();  // cost so far
+  const auto take = [&](const Pair& next) {
+    if (next.cost >= least || !promise.holds(next)) return;
+    least = next.cost;
+    *out++ = next;
+  };
+  const Pair *i = a.data(), *j = b.data();
+  const Pair *const a_end = i + a.size(), *const b_end = j + b.size();
+  while (i < a_end && j < b_end) {
+    const Pair moved = {j->weight + weight, j->cost + cost};
     const bool from_a =
-        j == b.size() ||
-        (i < a.size() && (a[i].weight < b[j].weight + weight ||
-                          (a[i].weight == b[j].weight + weight && a[i].cost <= b[j].cost + cost)));
-    const Pair next = from_a ? a[i++] : Pair{b[j].weight + weight, b[j].cost + cost};
-    if (!from_a) ++j;
-    if (!merged_.empty() && merged_.back().cost <= next.cost) continue;
-    if (promising(next, group, ahead)) merged_.push_back(next);
+        i->weight < moved.weight || (i->weight == moved.weight && i->cost <= moved.cost);
+    take(from_a ? *i : moved);
+    i += from_a;
+    j += !from_a;
   }
+  for (; i < a_end; ++i) take(*i);
+  for (; j < b_end; ++j) take({j->weight + weight, j->cost + cost});
+  merged_.resize(size_t(out - merged_.data()));
 }
 
 // Two options: all members take the lighter one, then blocks of 1, 2, 4, ... members change.
@@ -168,7 +180,7 @@ bool Knapsack::build(int64_t cutoff, size_t limit) {
   cutoff_ = cutoff;
   pairs_ = 1;
   fronts_.back().assign(1, {0, 0});
-  if (floor_.group == groups_.size()) raise(fronts_.back());
+  if (floor_.group == groups_.size() && !floor_.open) raise(fronts_.back());
   trees_.resize(fronts_.size());
   if (slope_ > 0) plant(groups_.size());
   std::vector<Pair> front = fronts_.back();
@@ -178,8 +190,9 @@ bool Knapsack::build(int64_t cutoff, size_t limit) {
     } else {
       add_many(j, front);
     }
-    if (j == floor_.group) raise(front);
+    if (j == floor_.group && !floor_.open) raise(front);
     fronts_[j] = front;
+    if (j == floor_.group && floor_.open) front.assign(1, {0, 0});
     if (slope_ > 0) plant(j);
     pairs_ += front.size();
     if (pairs_ > limit) return false;
@@ -227,6 +240,23 @@ int64_t Knapsack::least_sloped(size_t group, int64_t free, int64_t capacity) con
   best = std::min(best, sloped - slope_ * double(free));
   // Costs are whole numbers; what doubles lose of sums below 10^13 is less than this.
   return best >= double(kNoCost) / 2 ? kNoCost : int64_t(std::ceil(best - 0.01));
+}
+
+int64_t Knapsack::least_above(size_t group, int64_t floor, int64_t free, int64_t capacity) const {
+  const std::vector<Pair>& late = fronts_[floor_.group];
+  auto pair = std::upper_bound(late.begin(), late.end(), floor,
+                               [](int64_t f, const Pair& p) { return f < p.weight; });
+  // Of those below the floor the last costs least.
+  if (pair != late.begin()) --pair;
+  int64_t best = kNoCost;
+  for (; pair != late.end(); ++pair) {
+    const int64_t weight = std::max(pair->weight, floor);
+    if (weight > capacity) break;
+    const int64_t early = slope_ > 0 ? least_sloped(group, free - weight, capacity - weight)
+                                     : least(group, capacity - weight);
+    if (early < kNoCost) best = std::min(best, pair->cost + early);
+  }
+  return best;
 }
 
 int64_t Knapsack::least(size_t group, int64_t capacity) const {

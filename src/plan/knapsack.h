@@ -37,6 +37,9 @@ struct KnapsackFloor {
   size_t group = std::numeric_limits<size_t>::max();  // none
   int64_t weight = 0;
   double share = 1;
+  // Known at a query only (least_above), with the capacity: what one is below `weight`, the other
+  // is below the knapsack's own. Fronts of the groups before it end there.
+  bool open = false;
 };
 
 class Knapsack {
@@ -60,6 +63,8 @@ class Knapsack {
   int64_t least(size_t group, int64_t capacity) const;
   // The same with what weight beyond `free` costs, as a whole number.
   int64_t least_sloped(size_t group, int64_t free, int64_t capacity) const;
+  // For an open floor and the groups from one before it on.
+  int64_t least_above(size_t group, int64_t floor, int64_t free, int64_t capacity) const;
   // The most that weight within these bounds is worth at price(): totals are no less than their
   // Lagrangian less this.
   double worth(int64_t free, int64_t capacity) const { return worth(price_, free, capacity); }
@@ -80,7 +85,14 @@ class Knapsack {
   void find_price();
   double value(double price, int64_t* weight) const;
   double worth(double price, int64_t free, int64_t capacity) const;
-  bool promising(const Pair& pair, size_t group, double ahead) const;
+  struct Promise {
+    int64_t weight;
+    double price, value;  // cost + price * weight stays below it
+    bool holds(const Pair& pair) const {
+      return pair.weight <= weight && double(pair.cost) + price * double(pair.weight) < value;
+    }
+  };
+  Promise promise(size_t group, double ahead) const;
   void add_two(size_t group, std::vector<Pair>& front);
   void add_many(size_t group, std::vector<Pair>& front);
   void merge(const std::vector<Pair>& a, const std::vector<Pair>& b, int64_t weight, int64_t cost,

@@ -16,8 +16,6 @@ namespace {
 // Before the search is left to others: leaves that do not split, and nodes in all.
 constexpr int kMostLeaves = 400;
 constexpr uint64_t kMostNodes = 200'000;
-// Of rows of one cut tensor.
-constexpr size_t kFewTries = 8;
 
 // A group as the search sees it: weights in memory + factor * link.
 struct Item {
@@ -137,11 +135,14 @@ class SharedSearch {
   bool is_two() const { return rows_.inner != rows_.outer; }
   // The floor beside a cut tensor of the late ones, which weighs so much of it itself.
   int64_t floor_beside(const CutItem& cut, int64_t weight) const {
-    return rows_.floor - (cut.rows > 0 && rows_.late[cut.group] ? weight : 0);
+    return rows_.floor - (is_late_cut(cut) ? weight : 0);
   }
-  // By what the early ones exceed the inner row.
-  int64_t early_over() const { return factor_ * problem_.link + floor_now_ - late_room_; }
-  KnapsackFloor floor_of(const CutItem& cut) const;
+  // Its weight, and the floor with it, differ with the rows.
+  bool is_late_cut(const CutItem& cut) const {
+    return is_two() && cut.rows > 0 && rows_.late[cut.group];
+  }
+  // By what the early ones exceed the inner row where they leave so much room.
+  int64_t early_over(int64_t room) const { return factor_ * problem_.link + floor_now_ - room; }
   CutItem cut_of(size_t g) const;
   Variant variant(const CutItem& cut) const;
   bool search(Variant& v);
@@ -197,12 +198,6 @@ void SharedSearch::find_share() {
   share_ = at_low > at_high ? low : high;
 }
 
-KnapsackFloor SharedSearch::floor_of(const CutItem& cut) const {
-  if (!is_two()) return {};
-  const int64_t most = cut.rows > 0 ? cut.heaviest() : 0;
-  return {first_late_, floor_beside(cut, most), share_};
-}
-
 CutItem SharedSearch::cut_of(size_t g) const {
   const CountGroup& group = problem_.groups[g];
   const PlanItem& item = stage_.classes[size_t(group.layer_class)].items[size_t(group.item)];
@@ -231,12 +226,15 @@ SharedSearch::Variant SharedSearch::variant(const CutItem& cut) const {
       groups.back().options.push_back({option.weight, option.cost});
   }
   const int64_t least = cut.rows > 0 ? cut.lightest() : 0;
-  const KnapsackFloor floor = floor_of(cut);
+  KnapsackFloor floor;
+  if (is_two()) floor = {first_late_, floor_beside(cut, least), share_, is_late_cut(cut)};
   Knapsack knapsack(std::move(groups), room_ - least, memory_ - least, price_, jump_, floor);
   std::vector<int64_t> stays(items_.size() + 1, least);
   const auto raise = [&](size_t j) {
     // Counted from the cut's lightest way, which the floor has in full.
-    if (j == first_late_) stays[j] = std::max(stays[j], floor.weight + least);
+    if (j != first_late_) return;
+    const int64_t most = cut.rows > 0 ? cut.heaviest() : 0;
+    stays[j] = std::max(stays[j], floor_beside(cut, most) + least);
   };
   raise(items_.size());
   for (size_t j = items_.size(); j-- > 0;) {
@@ -249,7 +247,7 @@ SharedSearch::Variant SharedSearch::variant(const CutItem& cut) const {
   if (dead) return {cut, std::move(count), std::move(stays), std::move(knapsack), least, 0, true};
   // Of the cut tensor, what it adds at least to the Lagrangian of the others beside its lightest
   // way.
-  const double share = cut.rows > 0 && rows_.late[cut.group] ? share_ : 1;
+  const double share = is_late_cut(cut) ? share_ : 1;
   const auto priced = [&](int64_t kept) {
     return double(cut.cost(kept)) + share * knapsack.price() * double(cut.weight(kept) - least);
   };
@@ -260,11 +258,19 @@ SharedSearch::Variant SharedSearch::variant(const CutItem& cut) const {
 
 int64_t SharedSearch::bound(size_t depth, int64_t cost, int64_t room) const {
   const int64_t free = room - factor_ * problem_.link;
+  if (is_late_cut(now_->cut) && depth < first_late_) {
+    const int64_t least = now_->knapsack.least_above(depth, floor_now_, free, room);
+    return least >= kNoCost ? kNoCost : cost + least;
+  }
   const int64_t least = price_ > 0 ? now_->knapsack.least_sloped(depth, free, room)
                                    : now_->knapsack.least(depth, room);
   if (least >= kNoCost) return kNoCost;
-  if (price_ == 0 || depth <= first_late_) return cost + least;
-  const double paid = price_ * double(std::max<int64_t>(0, early_over()));
+  // Of an open floor the fronts know nothing where the late ones begin, either.
+  const bool begins = depth == first_late_;
+  if (price_ == 0 || depth < first_late_ || (begins && !is_late_cut(now_->cut)))
+    return cost + least;
+  const int64_t over = early_over(begins ? room : late_room_);
+  const double paid = price_ * double(std::max<int64_t>(0, over));
   const int64_t other = now_->knapsack.least(depth, room) + int64_t(std::ceil(paid - 0.01));
   return cost + std::max(least, other);
 }
@@ -343,7 +349,7 @@ void SharedSearch::leaf(int64_t cost, int64_t room) {
     first.groups += j < first_late_;
   }
   const auto up = [&](int64_t over) { return over <= 0 ? 0 : (over + factor_ - 1) / factor_; };
-  if (is_two()) first.low = up(early_over());
+  if (is_two()) first.low = up(early_over(late_room_));
   const int64_t over = factor_ * problem_.link - room;
   const int64_t low = up(over);
   Split split;
@@ -390,16 +396,9 @@ bool SharedSearch::search(Variant& v) {
   }
   std::vector<std::pair<int64_t, int64_t>> tries;  // bound, kept rows
   for (int64_t kept = cut.first; kept <= cut.last; ++kept) {
+    floor_now_ = floor_beside(cut, cut.weight(kept));
     const int64_t least = bound(0, cut.cost(kept), room_ - cut.weight(kept));
     if (least < cutoff_) tries.push_back({least, kept});
-  }
-  // Of late ones the floor is that beside the heaviest way: fewer ways, better bounds.
-  if (is_two() && rows_.late[cut.group] && tries.size() > kFewTries) {
-    CutItem low = cut, high = cut;
-    low.last = (cut.first + cut.last) / 2;
-    high.first = low.last + 1;
-    Variant halves[] = {variant(low), variant(high)};
-    return search(halves[0]) && (!exact_ || search(halves[1]));
   }
   std::sort(tries.begin(), tries.end());
   for (const auto& [least, kept] : tries) {
@@ -435,7 +434,8 @@ SharedResult SharedSearch::run() {
   result_.prices[rows_.inner] = (1 - share_) * variants_[0].knapsack.price();
   result_.prices[rows_.outer] += share_ * variants_[0].knapsack.price();
   floor = std::max<int64_t>(floor, 0);
-  for (int64_t step = std::max<int64_t>(2, (most - floor) >> 24);; step *= 4) {
+  size_t pairs = 0;
+  for (int64_t step = std::max<int64_t>(2, (most - floor) >> 24);;) {
     const int64_t tried = cutoff_ = std::min(most, floor + step);
     for (Variant& v : variants_) {
       if (!search(v)) exact_ = false;
@@ -450,6 +450,11 @@ SharedResult SharedSearch::run() {
     counts.lower_bound = floor;
     counts.outcome = counts.found ? CountOutcome::kSolved : CountOutcome::kInfeasible;
     if (counts.found || tried >= most) return result_;
+    // Where a higher cutoff let no more pairs in, a much higher one lets in few.
+    size_t now = 0;
+    for (const Variant& v : variants_) now += v.knapsack.pairs();
+    step *= now == pairs ? 64 : 4;
+    pairs = now;
   }
 }
 

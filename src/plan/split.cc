@@ -27,7 +27,8 @@ class Sums {
     if (at % 64 != 0) words_[size_t(at) / 64] &= ~uint64_t{0} << (at % 64);
   }
   void add(int64_t at) { words_[size_t(at) / 64] |= uint64_t{1} << (at % 64); }
-  // Joins all numbers of `other`, each `by` larger (or smaller, below 0).
+  // Joins all numbers of `other`, each `by` larger (or smaller, below 0). Its own may be joined
+  // larger: words are read before any that they reach is written.
   void join(const Sums& other, int64_t by) {
     const size_t n = words_.size(), skip = size_t(std::abs(by)) / 64;
     const int bits = int(std::abs(by) % 64);
@@ -80,7 +81,7 @@ class SumTable {
       for (int32_t left = group.count, block = 1; left > 0; block *= 2) {
         const int32_t members = std::min(block, left);
         left -= members;
-        sums.join(Sums(sums), members * (group.bytes / unit));
+        sums.join(sums, members * (group.bytes / unit));
       }
       if (tables_.size() == first.groups) sums.remove_below(least);
       tables_.push_back(std::move(sums));
@@ -146,22 +147,25 @@ class NearShare {
     }
   }
 
-  bool find(int64_t low, int64_t high, Split& split) const {
+  // As SumTable's.
+  int64_t first(int64_t low, int64_t high) const {
     const auto above = [&](int64_t bytes) { return bytes - base_bytes_; };
     // Down is floored, up is ceiled: both are multiples of the unit away from the base.
     const int64_t from = above(low) >= 0 ? (above(low) + unit_ - 1) / unit_ : above(low) / unit_;
     const int64_t to = above(high) >= 0 ? above(high) / unit_ : (above(high) - unit_ + 1) / unit_;
     const int64_t at = tables_.back().first(from + kReach, to + kReach);
-    if (at < 0) return false;
-    split = {base_, base_bytes_ + (at - kReach) * unit_, -1, 0, true};
-    int64_t left = at;
+    return at < 0 ? -1 : base_bytes_ + (at - kReach) * unit_;
+  }
+  std::vector<int32_t> members(int64_t bytes) const {
+    std::vector<int32_t> moved = base_;
+    int64_t left = (bytes - base_bytes_) / unit_ + kReach;
     for (size_t g = groups_.size(); g-- > 0;) {
       int32_t more = least(g);
       while (!tables_[g].has(left - more * (groups_[g].bytes / unit_))) ++more;
-      split.moved[g] += more;
+      moved[g] += more;
       left -= more * (groups_[g].bytes / unit_);
     }
-    return true;
+    return moved;
   }
 
  private:
@@ -178,18 +182,19 @@ class NearShare {
 };
 
 // The whole members of a sum, and a part of so many rows.
-void take(const SumTable& sums, int64_t at, int64_t part, int64_t row, Split& split) {
+template <typename Table>
+void take(const Table& sums, int64_t at, int64_t part, int64_t row, Split& split) {
   split.moved = sums.members(at);
   split.bytes = at + part * row;
   split.cut_rows = part;
 }
 
 // Whole members, and one to `rows` rows of so many bytes.
-bool split_with_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t rows, int64_t low,
-                     int64_t high, int64_t min_part, const SplitFirst& first, Split& split) {
+template <typename Table>
+bool split_with_rows(const Table& sums, int64_t row, int64_t rows, int64_t low, int64_t high,
+                     int64_t min_part, Split& split) {
   const int64_t fewest = std::max<int64_t>(1, (min_part + row - 1) / row);
   if (fewest > rows) return false;
-  const SumTable sums(groups, shared_unit(groups), high, first);
   for (int64_t at = sums.first(low - rows * row, high); at >= 0 && at <= low;
        at = sums.first(at + 1, high)) {
     const int64_t part = std::max((low - at + row - 1) / row, fewest);
@@ -197,6 +202,22 @@ bool split_with_rows(const std::vector<SplitGroup>& groups, int64_t row, int64_t
     take(sums, at, part, row, split);
     return true;
   }
+  return false;
+}
+
+// The same of each group in turn that may be cut, by sums near an even share.
+bool split_near(const std::vector<SplitGroup>& groups, int64_t low, int64_t high, int64_t min_part,
+                Split& split) {
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].rows < 2 || groups[g].count < 1) continue;
+    std::vector<SplitGroup> others = groups;
+    --others[g].count;
+    const int64_t row = groups[g].bytes / groups[g].rows, rows = groups[g].rows - 1;
+    const NearShare sums(others, shared_unit(others), std::max<int64_t>(0, low - rows / 2 * row));
+    split.cut_group = int32_t(g);
+    if (split_with_rows(sums, row, rows, low, high, min_part, split)) return true;
+  }
+  split.cut_group = -1;
   return false;
 }
 
@@ -232,7 +253,8 @@ SplitOutcome split_with_cut(const std::vector<SplitGroup>& groups, int64_t low, 
       continue;
     }
     if (counts ? split_with_first_rows(others, row, rows, low, high, min_part, first, split)
-               : split_with_rows(others, row, rows, low, high, min_part, first, split))
+               : split_with_rows(SumTable(others, shared_unit(others), high, first), row, rows, low,
+                                 high, min_part, split))
       return SplitOutcome::kFound;
   }
   split.cut_group = -1;
@@ -287,9 +309,11 @@ SplitOutcome least_split(const std::vector<SplitGroup>& groups, int64_t low, int
   const size_t words = size_t(most / unit / 64 + 1) * (groups.size() + 1);
   if (words > kFewWords) {
     const NearShare near(groups, unit, low);
-    const bool found = near.find(low, high, split);
-    split.least = found && split.bytes < low + unit;
-    if (split.least) return SplitOutcome::kFound;
+    const int64_t at = near.first(low, high);
+    const bool found = at >= 0;
+    if (found) split = {near.members(at), at, -1, 0, at < low + unit};
+    if (found ? split.least : split_near(groups, low, high, min_part, split))
+      return SplitOutcome::kFound;
     if (words > kMostWords) return found ? SplitOutcome::kFound : SplitOutcome::kUnknown;
     split.least = true;
   }

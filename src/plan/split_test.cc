@@ -104,6 +104,28 @@ TEST(Split, FindsSumsOfManyOddMembersAndSaysWhereItDoesNotKnow) {
   EXPECT_EQ(least_split(groups, 50'000'000'500, 50'000'000'900, 0, split), SplitOutcome::kUnknown);
 }
 
+// Where more sums than are kept would have to be ruled out, a part that is found near serves.
+TEST(Split, CutsAMemberWhereManyWholeOnesMissTheSum) {
+  std::vector<SplitGroup> groups;
+  for (int i = 0; i < 30; ++i) groups.push_back({(7001 + 1021 * (i * i % 17) + i) * 16, 27, 1});
+  groups[0].bytes += 8;
+  const int64_t low = 80'000'004;  // no whole ones: their sums are multiples of 8
+  Split split;
+  ASSERT_EQ(least_split(groups, low, low, 1000, split), SplitOutcome::kUnknown);
+  groups[7] = {4096 * 4 * 19, 27, 4096};
+  ASSERT_EQ(least_split(groups, low, low, 1000, split), SplitOutcome::kFound);
+  EXPECT_EQ(split.cut_group, 7);
+  EXPECT_GE(split.cut_rows * 4 * 19, 1000);
+  EXPECT_LT(split.cut_rows, 4096);
+  int64_t sum = split.cut_rows * 4 * 19;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    EXPECT_LE(split.moved[g] + (g == 7), groups[g].count);
+    sum += split.moved[g] * groups[g].bytes;
+  }
+  EXPECT_EQ(sum, low);
+  EXPECT_EQ(split.bytes, low);
+}
+
 TEST(Split, NothingIsMovedWhereNothingHasToBe) {
   Split split;
   EXPECT_EQ(least_split({{8, 2, 1}}, 0, 0, 0, split), SplitOutcome::kFound);
