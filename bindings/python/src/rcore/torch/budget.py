@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from rcore.errors import Error
 from rcore.plan import make_plan
@@ -65,7 +66,7 @@ class _Search:
     def __init__(self, forecast: Forecast, budget: int) -> None:
         self.forecast, self.budget = forecast, budget
         self.best: Choice | None = None
-        self.best_seconds = float("inf")
+        self.best_seconds = self._best_peak = float("inf")
         self.least = (float("inf"), Choice())
         self._peaks: dict[Choice, int] = {}
         held = forecast.held_blocks(Choice())
@@ -87,8 +88,8 @@ class _Search:
         if peak > self.budget:
             return False
         seconds = self.forecast.seconds(choice)
-        if (seconds, peak) < (self.best_seconds, self._peaks.get(self.best, float("inf"))):
-            self.best, self.best_seconds = choice, seconds
+        if (seconds, peak) < (self.best_seconds, self._best_peak):
+            self.best, self.best_seconds, self._best_peak = choice, seconds, peak
         return True
 
     def peak(self, choice: Choice) -> int:
@@ -179,6 +180,7 @@ def _search_groups(search: _Search, groups: list[Group], whole: int) -> None:
 
 def _drop_needless(search: _Search) -> None:
     """Takes places out of the best choice that fit as they are."""
+    assert search.best is not None
     for group in sorted(search.best.groups, key=lambda g: -search.seconds[g]):
         search.fits(dataclasses.replace(search.best, groups=search.best.groups - {group}))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import FunctionType
-from typing import Any, Callable, ContextManager, Iterator
+from typing import Any
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -22,7 +24,7 @@ __all__ = [
     "set_checkpoint_early_stop", "set_verify"
 ]
 
-ContextFn = Callable[[], tuple[ContextManager, ContextManager]]
+ContextFn = Callable[[], tuple[AbstractContextManager, AbstractContextManager]]
 
 _early_stop: bool | None = None  # what set_checkpoint_early_stop says; None = each call's own
 _debug: bool | None = None
@@ -33,7 +35,7 @@ _run = _core.run_region
 _FAST = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS)
 
 
-def noop_context_fn() -> tuple[ContextManager, ContextManager]:
+def noop_context_fn() -> tuple[AbstractContextManager, AbstractContextManager]:
     """No contexts: the default."""
     return contextlib.nullcontext(), contextlib.nullcontext()
 
@@ -68,7 +70,7 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         raise ValueError(
             "determinism_check should be one of ['default', 'none', 'verify'] or a callable, "
             f"but got {determinism_check}")
-    extras = None
+    extras: diagnose.Contexts | None = None
     if debug:
         extras = diagnose.Debug(measure)
     elif not plain:

@@ -7,7 +7,9 @@ import ctypes
 import dataclasses
 import hashlib
 import traceback
-from typing import Any, Callable, ContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -47,7 +49,7 @@ def digest(tensor: torch.Tensor) -> Digest:
 class Contexts:
     """Runs the forward in one context manager and the replay in another."""
 
-    def __init__(self, forward: ContextManager, replay: ContextManager,
+    def __init__(self, forward: AbstractContextManager, replay: AbstractContextManager,
                  measure: Measure = None) -> None:
         self._forward, self._replay, self._measure = forward, replay, measure
 
@@ -73,6 +75,8 @@ class Contexts:
 
     def measure(self, tensor: torch.Tensor) -> Any:
         """What is compared of a saved tensor."""
+        if self._measure is None:
+            return None
         with torch.no_grad():
             return self._measure(tensor)
 
@@ -87,17 +91,18 @@ class _Log(TorchDispatchMode):
 
     def __init__(self, stacks: bool) -> None:
         super().__init__()
+        self._with_stacks = stacks
+        self.clear()
+
+    def clear(self) -> None:
         self.operators: list[str] = []
         self.stacks: list[list[str]] = []
         self.count = 0
         self.makers: dict[int, str] = {}  # address -> the operator that wrote there last
         self.paused = False
-        self._with_stacks = stacks
 
-    def clear(self) -> None:
-        self.__init__(self._with_stacks)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if self.paused:
             return out
@@ -121,11 +126,16 @@ class Debug(Contexts):
         self.first, self.second = _Log(stacks=True), _Log(stacks=True)
         super().__init__(self.first, self.second, measure)
 
-    def replay(self, function, arguments, keywords):
+    def replay(self, function: Callable[..., Any], arguments: tuple[Any, ...],
+               keywords: dict | None) -> Any:
+        """The region's replay, in a log that it has for itself."""
         self.second.clear()
         return super().replay(function, arguments, keywords)
 
-    def explain(self, error, module, mismatches):
+    def explain(self, error: CheckpointError, module: Any,
+                mismatches: list | None) -> CheckpointError | None:
+        """The error with the operators of both runs."""
+
         def stacks(label: str, log: _Log) -> str:
             return "\n\n".join(f"{name}   ({i + 1} of {log.count} in {label})\n" + "\n".join(stack)
                                for i, (name, stack) in enumerate(zip(log.operators, log.stacks)))
@@ -155,13 +165,16 @@ class Verify(Contexts):
         self._in_forward = True
         super().__init__(self.log, self.log, digest)
 
-    def forward(self, function, arguments, keywords):
+    def forward(self, function: Callable[..., Any], arguments: tuple[Any, ...],
+                keywords: dict | None) -> Any:
+        """The region's forward; notes which operator made what is saved."""
         result = super().forward(function, arguments, keywords)
         self._in_forward = False
         self.log.makers = {}
         return result
 
-    def measure(self, tensor):
+    def measure(self, tensor: torch.Tensor) -> Any:
+        """The digest of a saved tensor."""
         if self._in_forward:
             maker = self.log.makers.get(
                 tensor.data_ptr()) if tensor.layout is torch.strided else None
@@ -172,7 +185,9 @@ class Verify(Contexts):
         finally:
             self.log.paused = False
 
-    def explain(self, error, module, mismatches):
+    def explain(self, error: CheckpointError, module: Any,
+                mismatches: list | None) -> CheckpointError | None:
+        """The error with the tensors that differ, where there are any."""
         if not mismatches or not isinstance(mismatches[0][1], Digest):
             return None
         lines = [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import torch
 from torch._C import _autograd
@@ -32,12 +33,12 @@ class _SavedInput(torch.autograd.Function):
     """Keeps one tensor as a saved tensor, for a torch whose SavedTensor cannot be made by hand."""
 
     @staticmethod
-    def forward(ctx, anchor, tensor):
+    def forward(ctx: Any, anchor: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(tensor)
         return anchor.new_empty(0)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> None:
         raise AssertionError("never differentiated")
 
 

@@ -6,7 +6,8 @@ of devices.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch.overrides import _get_current_function_mode_stack
@@ -74,7 +75,7 @@ class Environment:
                 "which is not allowed. Please open an issue if you need this feature.")
 
     @contextlib.contextmanager
-    def _generators_restored(self):
+    def _generators_restored(self) -> Iterator[None]:
         module = torch.get_device_module(self.device_type)
         before = [(d, module.get_rng_state(d)) for d, _ in self.generators]
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-from typing import Iterable
+from collections.abc import Callable, Iterable
 
 from rcore.torch.observing import Observed, Site
 
@@ -53,7 +53,7 @@ class Forecast:
         self._observed, self._discarding = observed, frozenset(discarding)
         self.layers = [s for s in observed.sites if s.place.kind == "layer"]
         self.groups: dict[Group, list[Site]] = {}
-        self._scope: dict[int, Site] = {}
+        self._scope: dict[int, Site | None] = {}
         for site in observed.sites:
             if site.place.kind != "layer":
                 self.groups.setdefault(Group(site.place.kind, site.place.layer), []).append(site)
@@ -97,7 +97,7 @@ class Forecast:
             ], []
         chosen = list(self.layers[:choice.whole])
         whole = {id(s) for s in chosen}
-        discarded = []
+        discarded: list[Site] = []
         for group in choice.groups:
             for site in self.groups[group]:
                 layer = self._scope[id(site)]
@@ -161,7 +161,7 @@ class Forecast:
                     hold(block, min(firsts), begin)
         return max(itertools.accumulate(change))
 
-    def _regenerated(self, site: Site, begin: int, hold) -> None:
+    def _regenerated(self, site: Site, begin: int, hold: Callable[[int, int, int], None]) -> None:
         first: dict[int, int] = {}
         for at in range(site.begin, site.end):
             first.setdefault(self._observed.saves[at], at)
@@ -182,13 +182,14 @@ class Forecast:
         inside = _covered(kept + discarded)
         for block, sites in makers.items():
             for site in sites:
-                scope = self._scope[id(site)]
-                moments = [(at, at) for at in range(site.end, scope.end)
+                layer = self._scope[id(site)]
+                end = layer.end if layer is not None else self.end
+                moments = [(at, at) for at in range(site.end, end)
                            if self._observed.saves[at] == block and at not in inside]
                 moments += [
                     (r.begin, r.end - 1)
                     for r in kept + discarded
-                    if block in r.inputs and site.end <= r.begin < scope.end and r.end > r.begin
+                    if block in r.inputs and site.end <= r.begin < end and r.end > r.begin
                 ]
                 found[id(site), block] = moments
         return found

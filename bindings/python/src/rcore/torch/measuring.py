@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +27,8 @@ class Meter:
     meter in a process.
     """
 
-    _current: "weakref.ref[Meter] | None" = None
+    _current: weakref.ref[Meter] | None = None
+    _yields: bool
 
     def __init__(self, model: nn.Module, yields: bool = False) -> None:
         """`yields`: another meter may end this one."""
@@ -42,7 +44,7 @@ class Meter:
         _core.meter_start(list(storages_of([*model.parameters(), *model.buffers()])))
 
     @classmethod
-    def running(cls) -> "Meter | None":
+    def running(cls) -> Meter | None:
         """The meter that measures now."""
         return cls._current() if cls._current is not None else None
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from typing import Any, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -71,7 +72,7 @@ class Found:
         return facts
 
 
-def _child(module: nn.Module, names: Iterable[str]) -> tuple[str, nn.Module] | None:
+def _find(module: nn.Module, names: Iterable[str]) -> tuple[str, nn.Module] | None:
     for name in names:
         child = getattr(module, name, None)
         if isinstance(child, nn.Module):
@@ -79,10 +80,17 @@ def _child(module: nn.Module, names: Iterable[str]) -> tuple[str, nn.Module] | N
     return None
 
 
+def _child(module: nn.Module, names: Iterable[str]) -> tuple[str, nn.Module]:
+    """The one that is there, by what made the module a layer."""
+    found = _find(module, names)
+    assert found is not None
+    return found
+
+
 def _is_layer(module: nn.Module) -> bool:
     if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
         return True
-    return _child(module, ATTENTION) is not None and _child(module, FEED_FORWARD) is not None
+    return _find(module, ATTENTION) is not None and _find(module, FEED_FORWARD) is not None
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -147,10 +155,10 @@ def _places_of_layer(index: int, path: str, layer: nn.Module, found: Found) -> l
         return places
     found.moe_layers[index] = 1
     places.append(Place("moe", index, f"{path}.{name}", feed))
-    shared = _child(feed, SHARED)
+    shared = _find(feed, SHARED)
     if shared is not None:
         places.append(Place("shared_experts", index, f"{path}.{name}.{shared[0]}", shared[1]))
-    activation = _child(experts, ACTIVATION)
+    activation = _find(experts, ACTIVATION)
     if activation is not None:
         places.append(
             Place("moe_act", index, f"{path}.{name}.experts.{activation[0]}", activation[1]))

@@ -8,7 +8,8 @@ import json
 import pathlib
 import re
 import shlex
-from typing import Any, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rcore import _core
 from rcore.errors import Error
@@ -63,12 +64,12 @@ class Policy:
         self.paths: tuple[Rule, ...] = tuple(r if isinstance(r, Rule) else Rule(**r) for r in paths)
 
     @classmethod
-    def none(cls) -> "Policy":
+    def none(cls) -> Policy:
         """Keeps everything; what is measured is measured all the same."""
         return cls()
 
     @classmethod
-    def selective(cls, *modules: str, **settings: Any) -> "Policy":
+    def selective(cls, *modules: str, **settings: Any) -> Policy:
         """Recomputes the named submodules of all layers: ``core_attn``, ``mlp``, ``layernorm``,
         ``moe_act``, ...
         """
@@ -76,7 +77,7 @@ class Policy:
                    or ["core_attn"], **settings)
 
     @classmethod
-    def full(cls, method: str = "uniform", num_layers: int = 1, **settings: Any) -> "Policy":
+    def full(cls, method: str = "uniform", num_layers: int = 1, **settings: Any) -> Policy:
         """Recomputes whole layers: ``uniform`` in chunks of ``num_layers``, ``block`` the first
         ``num_layers``.
         """
@@ -84,7 +85,7 @@ class Policy:
                    recompute_num_layers=num_layers, **settings)
 
     @classmethod
-    def budget(cls, limit: str | int | float) -> "Policy":
+    def budget(cls, limit: str | int | float) -> Policy:
         """The fastest policy whose saved bytes stay within a limit; planned from the model's own
         first forward.
 
@@ -108,7 +109,7 @@ class Policy:
         return policy
 
     @classmethod
-    def from_json(cls, source: str | pathlib.Path) -> "Policy":
+    def from_json(cls, source: str | pathlib.Path) -> Policy:
         """From the library's JSON form, as text or as a file."""
         if isinstance(source, pathlib.Path) or not source.lstrip().startswith("{"):
             source = pathlib.Path(source).read_text()
@@ -121,7 +122,7 @@ class Policy:
         return cls(**settings)
 
     @classmethod
-    def from_args(cls, arguments: str | Iterable[str]) -> "Policy":
+    def from_args(cls, arguments: str | Iterable[str]) -> Policy:
         """From Megatron's flags; those that have nothing to do with recomputation are refused like
         any unknown one.
         """
@@ -152,7 +153,7 @@ class Policy:
             settings["rules"] = list(self.settings["rules"]) + list(model["rules"])
         return json.dumps(settings)
 
-    def check(self, **model: Any) -> "_core.Policy":
+    def check(self, **model: Any) -> _core.Policy:
         """The library's own table. Raises ``rcore.Error`` with the field, its value and the limit.
         """
         return _core.make_policy(self.to_json(**model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -13,7 +13,7 @@ __all__ = ["collect_regions", "is_replaying", "record"]
 
 
 @contextlib.contextmanager
-def collect_regions() -> Iterator[list["_core.Region"]]:
+def collect_regions() -> Iterator[list[_core.Region]]:
     """Gives the regions that begin on this thread inside, in the order in which their forwards end.
 
     A region can be replayed ahead of backward, ``region.replay()``; every backward after that

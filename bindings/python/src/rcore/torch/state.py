@@ -10,7 +10,8 @@ replay works on these.
 from __future__ import annotations
 
 import weakref
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -100,7 +101,7 @@ class Guard:
 
     def measure(self, tensor: torch.Tensor) -> Any:
         """As the extras inside."""
-        return self._inner.measure(tensor)
+        return self._inner.measure(tensor) if self._inner is not None else None
 
     def explain(self, error: Any, module: Any, mismatches: list | None) -> Any:
         """As the extras inside."""
