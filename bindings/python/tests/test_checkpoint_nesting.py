@@ -305,3 +305,48 @@ def test_a_region_that_changes_its_input_in_place_is_an_error_inside_a_region_to
         out.sum().backward()
     # The engine keeps the nodes that were ready when a backward failed, until the next one.
     torch.ones(1, requires_grad=True).sum().backward()
+
+
+@pytest.mark.parametrize("of", [0, 1, 2])
+@pytest.mark.parametrize("hooks", [False, True])
+def test_gradients_inside_a_nested_region_that_changes_its_input_are_those_of_the_forward(of, hooks):
+    """torch's own checkpoint gives wrong gradients for the last: its replay changes the input again."""
+
+    def inner(*inputs):
+        inputs[2].mul_(1.5)
+        leaf = inputs[of].detach().requires_grad_()
+        (inside,) = torch.autograd.grad(leaf.sin().sum(), leaf)
+        return inputs[of] + inside
+
+    def outer(call):
+        def f(v):
+            a = v * 2 + 1
+            c = call(inner, v, a, torch.nn.functional.dropout(a, 0.3))
+            return call(lambda p, q: (p * q).sin(), c, a)
+
+        return f
+
+    def around(call, v):
+        if not hooks:
+            return call(outer(call), v * 1.5)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t):
+            return call(outer(call), v * 1.5)
+
+    x = torch.randn(4, 6, requires_grad=True)
+    assert_same(grads_of(plain, lambda v: around(plain, v), [x]),
+                grads_of(plain, lambda v: around(ours, v), [x]))
+
+
+def test_a_weight_changed_between_two_backwards_through_one_replay_is_an_error():
+    w, x = torch.randn(4, requires_grad=True), torch.randn(4, requires_grad=True)
+
+    def backward_twice(call):
+        out = call(lambda v: (v * w).exp().sin(), x)
+        (g,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        with torch.no_grad():
+            w.mul_(2.0)
+        g.sum().backward()
+
+    for call in (plain, ours):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            backward_twice(call)

@@ -81,3 +81,13 @@ def test_hooks_around_a_scope_take_what_is_saved_in_it():
         out = run(discarded)
     assert len(taken) >= 4  # w, two of exp and sin, and the input of the region
     assert same(want, grads(lambda: out, x, w)) and sorted(set(given)) == list(range(len(taken)))
+
+
+def test_a_weight_changed_in_place_after_a_scope_is_an_error_as_it_is_without():
+    w, x = torch.randn(4, requires_grad=True), torch.randn(4, requires_grad=True)
+    with rt.discards():
+        out = x * w
+    with torch.no_grad():
+        w.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()

@@ -39,7 +39,8 @@ void run_clear(Run* run) {
 void token_free(PyObject* self) {
   Token* token = reinterpret_cast<Token*>(self);
   Run* run = token->run;
-  if (run->b.tokens[token->index] == token) run->b.tokens[token->index] = nullptr;
+  std::vector<Token*>& tokens = run->b.tokens;
+  if (token->index < tokens.size() && tokens[token->index] == token) tokens[token->index] = nullptr;
   Py_XDECREF(token->value);
   free_object(token);
   Py_DECREF(object(run));
@@ -66,6 +67,7 @@ void run_free(PyObject* self) {
   run_drop_outputs(run);
   Py_XDECREF(run->b.group);
   Py_XDECREF(run->b.mismatches);
+  Py_XDECREF(run->b.found);
   runs.end(run);
 }
 
@@ -222,14 +224,18 @@ Run* new_run(Frame* frame) {
   return run;
 }
 
-Token* new_token(Run* run, size_t index) {
+Token* new_token(Run* run, size_t index, int64_t version, PyObject* value) {
   Token* token = PyObject_New(Token, token_type);
-  if (!token) return nullptr;
+  if (!token) {
+    Py_XDECREF(value);
+    return nullptr;
+  }
   Py_INCREF(object(run));
   token->run = run;
   token->index = index;
-  token->value = nullptr;
-  run->b.tokens[index] = token;
+  token->value = value;
+  token->version = version;
+  if (!value) run->b.tokens[index] = token;
   return token;
 }
 
@@ -244,9 +250,7 @@ PyObject* run_take(Run* run, size_t index) {
   if (token && !token->value) {
     PendingError pending;
     Py_INCREF(object(token));
-    const Ref leaf(PyObject_GetAttr(value, names.is_leaf));
-    token->value =
-        leaf && leaf.get() == Py_True ? Py_NewRef(value) : PyObject_GetAttr(value, names.data);
+    token->value = without_graph(value);
     PyErr_Clear();
     Py_DECREF(object(token));
   }

@@ -103,6 +103,9 @@ struct Frame {
   PyObject_HEAD FrameBody b;
 };
 
+// Of the values of a replay.
+constexpr size_t kAll = SIZE_MAX;
+
 struct RunState {
   Frame* frame = nullptr;
   Run* next = nullptr;
@@ -113,9 +116,10 @@ struct RunState {
        stopped = false;
   unsigned long owner = 0;
   size_t count = 0, live = 0;
+  size_t wanted = kAll;  // or the one value that this run is for, which it ends with
   uint32_t next_record = 0;
   PyObject* base = nullptr;  // borrowed: the Python frame that the replay was called from
-  PyObject *mismatches = nullptr, *outputs = nullptr;
+  PyObject *mismatches = nullptr, *outputs = nullptr, *found = nullptr;
 };
 
 struct RunBody : RunState {
@@ -142,7 +146,8 @@ struct Run {
 struct Token {
   PyObject_HEAD Run* run;
   size_t index;
-  PyObject* value;  // once the run has given its own away
+  PyObject* value;  // without its graph, where the run has none or has given its own away
+  int64_t version;  // of the value, when it was saved
 };
 
 constexpr long kNoTask = -1, kGroupTask = -2, kSharedTask = -3;
@@ -154,7 +159,8 @@ bool make_frame_types(PyObject* module);
 Frame* new_frame();
 Holder* new_holder(Frame* frame, size_t index);
 Run* new_run(Frame* frame);  // linked into the frame, which owns it
-Token* new_token(Run* run, size_t index);
+// For one saved tensor of a replay: the run's value, or, owned, an alias of what the run has not.
+Token* new_token(Run* run, size_t index, int64_t version, PyObject* value);
 PyObject* run_take(Run* run,
                    size_t index);  // the value, owned; NULL, without an error, where there is none
 void run_unlink(Frame* frame, Run* run);
@@ -209,7 +215,7 @@ extern thread_local bool region_begins;
 // replay.cc
 PyObject* unpack(PyObject* self, PyObject* holder);
 // Makes the values of a frame available to one backward pass; NULL with an error set.
-Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs);
+Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs, size_t wanted = kAll);
 // The frame's output as a replay of the running backward makes it; shared by all who ask for it.
 Ref replayed_output(Frame* frame, size_t output);
 PyObject* raise_too_early(const char* what);

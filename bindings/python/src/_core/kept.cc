@@ -40,16 +40,17 @@ PyType_Spec kept_spec = {"rcore._core.Kept", sizeof(Kept), 0,
 
 }  // namespace
 
-PyObject* keep(PyObject* tensor) {
+PyObject* without_graph(PyObject* tensor) {
   const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
   if (!leaf) return nullptr;
-  const bool is_leaf = leaf.get() == Py_True;
+  return leaf.get() == Py_True ? Py_NewRef(tensor)
+                               : PyObject_CallMethodObjArgs(tensor, names.detach, nullptr);
+}
+
+PyObject* keep(PyObject* tensor) {
   const Metered metered = meter_add(tensor);
-  if (is_leaf && metered.block == 0) return Py_NewRef(tensor);
   const int64_t version = version_of(tensor);
-  // A leaf has no graph that an alias would have to leave out.
-  PyObject* alias =
-      is_leaf ? Py_NewRef(tensor) : PyObject_CallMethodObjArgs(tensor, names.detach, nullptr);
+  PyObject* alias = without_graph(tensor);
   Kept* kept = alias ? PyObject_New(Kept, kept_type) : nullptr;
   if (!kept) {
     meter_remove(metered);
@@ -65,8 +66,7 @@ PyObject* keep(PyObject* tensor) {
 PyObject* unpack_kept(PyObject* packed) {
   if (!Py_IS_TYPE(packed, kept_type)) return Py_NewRef(packed);
   const Kept* kept = reinterpret_cast<Kept*>(packed);
-  const bool same = kept->version == kNoVersion || is_unchanged(kept->tensor, kept->version, "it");
-  return same ? Py_NewRef(kept->tensor) : nullptr;
+  return is_unchanged(kept->tensor, kept->version, "it") ? Py_NewRef(kept->tensor) : nullptr;
 }
 
 bool make_kept_type(PyObject* module) {

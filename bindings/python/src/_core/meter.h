@@ -39,7 +39,10 @@ void meter_remove_all(std::vector<Metered>* holders);
 
 bool make_meter_functions(PyObject* module);
 
-// kept.cc: a saved tensor as a hook keeps it: an alias without the graph, and the version it had.
+// kept.cc: the tensor if it is a leaf, else an alias that shares its version: what a node keeps of
+// its own output must not have the node.
+PyObject* without_graph(PyObject* tensor);
+// A saved tensor as a hook keeps it: without the graph, and with the version it had.
 PyObject* keep(PyObject* tensor);
 // The tensor again, or anything else as it is.
 PyObject* unpack_kept(PyObject* packed);

@@ -13,31 +13,52 @@ PyObject* object(void* o) {
   return static_cast<PyObject*>(o);
 }
 
-// What the replay's graph keeps of a value that the run does not hold.
-PyObject* detached(PyObject* tensor) {
-  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
-  if (!leaf) return nullptr;
-  return leaf.get() == Py_True ? Py_NewRef(tensor) : PyObject_GetAttr(tensor, names.data);
+// What the replay's graph keeps of a value that nobody outside of it awaits.
+PyObject* unawaited(Run* run, size_t index, PyObject* tensor) {
+  const int64_t version = version_of(tensor);
+  PyObject* alias = without_graph(tensor);
+  return alias ? object(new_token(run, index, version, alias)) : nullptr;
+}
+
+PyObject* stop(Run* run, PyObject* kept) {
+  Py_DECREF(kept);
+  run->b.stopped = true;
+  PyErr_SetNone(torch_api.stop_error);
+  return nullptr;
+}
+
+// A replay for one value alone, which it ends with. Not stopping would run a region behind it,
+// whose gradients inside may ask for the same again.
+PyObject* repack_wanted(Run* run, PyObject* tensor) {
+  RunBody& r = run->b;
+  const size_t index = r.count++;
+  PyObject* kept = unawaited(run, index, tensor);
+  if (!kept || index != r.wanted) return kept;
+  r.found = Py_NewRef(tensor);
+  r.tolerant = true;
+  return stop(run, kept);
 }
 
 PyObject* repack(PyObject* self, PyObject* tensor) {
   Run* run = reinterpret_cast<Run*>(self);
   RunBody& r = run->b;
-  if (!r.frame) return detached(tensor);
-  FrameBody& b = r.frame->b;
+  if (r.wanted != kAll) return repack_wanted(run, tensor);
   const size_t index = r.count++;
+  if (!r.frame) return unawaited(run, index, tensor);
+  FrameBody& b = r.frame->b;
   if (index >= r.values.size()) {
     if (!b.completed)
       r.tolerant =
           true;  // a backward inside the region: the forward had not saved all when it asked
     else if (!(b.flags & kEarlyStop))
       r.too_many = true;
-    return detached(tensor);
+    return unawaited(run, index, tensor);
   }
   PyObject* kept = nullptr;
   if (b.holders[index]) {
     if (!check_value(run, index, tensor)) return nullptr;
-    if (!b.holders[index] || !r.frame) return detached(tensor);  // a check runs Python code
+    if (!b.holders[index] || !r.frame)  // a check runs Python code
+      return unawaited(run, index, tensor);
     PyObject* value = b.flags & kDetach ? PyObject_CallMethodObjArgs(tensor, names.detach, nullptr)
                                         : Py_NewRef(tensor);
     if (!value) return nullptr;
@@ -48,17 +69,13 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
       r.metered[index] = meter_add(tensor);
     }
     ++r.live;
-    kept = object(new_token(run, index));
+    kept = object(new_token(run, index, r.versions[index], nullptr));
   } else {
-    kept = detached(tensor);
+    kept = unawaited(run, index, tensor);
   }
   if (!kept) return nullptr;
-  if (r.count == r.values.size() && (b.flags & kEarlyStop) && !r.keep_outputs && stop_pays(run)) {
-    Py_DECREF(kept);
-    r.stopped = true;
-    PyErr_SetNone(torch_api.stop_error);
-    return nullptr;
-  }
+  if (r.count == r.values.size() && (b.flags & kEarlyStop) && !r.keep_outputs && stop_pays(run))
+    return stop(run, kept);
   return kept;
 }
 
@@ -68,15 +85,32 @@ bool unchanged(const Run* run, size_t index) {
   return is_unchanged(run->b.values[index], run->b.versions[index], "saved tensor", index);
 }
 
-// For a backward through the graph that the replay itself has built.
+// A value that a running replay has saved, from one that ends with it: as it was before anything
+// changed it in place.
+PyObject* made_again(Run* run, size_t index) {
+  const Ref owner(object(start_run(run->b.frame, kNoTask, nullptr, false, index)));
+  if (!owner) return nullptr;
+  Run* again = reinterpret_cast<Run*>(owner.get());
+  PyObject* value = std::exchange(again->b.found, nullptr);
+  if (again->b.frame) run_unlink(again->b.frame, again);
+  return value;
+}
+
+// For a backward through the graph that the replay itself has built. Inside of the function, a
+// value that a region there has changed, its own input, is made again, as its forward does it.
 PyObject* reunpack(PyObject*, PyObject* kept) {
-  if (!Py_IS_TYPE(kept, token_type)) return Py_NewRef(kept);
+  const Ref owner = Ref::borrow(kept);
   const Token* token = reinterpret_cast<Token*>(kept);
-  PyObject* value = token->value ? token->value : token->run->b.values[token->index];
-  if (value && !token->value && !unchanged(token->run, token->index)) return nullptr;
-  if (value) return Py_NewRef(value);
-  PyErr_SetString(torch_api.checkpoint_error,
-                  "rcore.torch: a tensor saved during a replay is gone");
+  Run* run = token->run;
+  Ref value = Ref::borrow(token->value ? token->value : run->b.values[token->index]);
+  if (value && version_of(value.get()) != token->version && run->b.frame && !run->b.done)
+    value = Ref(made_again(run, token->index));
+  if (value)
+    return is_unchanged(value.get(), token->version, "saved tensor", token->index) ? value.release()
+                                                                                   : nullptr;
+  if (!PyErr_Occurred())
+    PyErr_SetString(torch_api.checkpoint_error,
+                    "rcore.torch: a tensor saved during a replay is gone");
   return nullptr;
 }
 
@@ -300,7 +334,7 @@ rc_status frame_replay(const rc_replay_args* args) {
   return RC_OK;
 }
 
-Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs) {
+Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs, size_t wanted) {
   drop_finished_runs(frame);
   const Ref keep_frame = Ref::borrow(object(frame));
   const Ref owner = Ref::borrow(object(new_run(frame)));
@@ -309,6 +343,7 @@ Run* start_run(Frame* frame, long task, PyObject* group, bool keep_outputs) {
   run->b.task = task;
   run->b.group = Py_XNewRef(group);
   run->b.keep_outputs = keep_outputs;
+  run->b.wanted = wanted;
   run->b.shared = task == kSharedTask;
   run->b.owner = PyThread_get_thread_ident();
   if (!replay_region(frame, run)) {

@@ -45,12 +45,12 @@ bool make_names() {
     return (*out = PyUnicode_InternFromString(text)) != nullptr;
   };
   return intern(&names.is_leaf, "is_leaf") && intern(&names.base, "_base") &&
-         intern(&names.data, "data") && intern(&names.version, "_version") &&
-         intern(&names.unpack, "unpack") && intern(&names.shape, "shape") &&
-         intern(&names.dtype, "dtype") && intern(&names.device, "device") &&
-         intern(&names.nbytes, "nbytes") && intern(&names.forward, "forward") &&
-         intern(&names.replay, "replay") && intern(&names.explain, "explain") &&
-         intern(&names.measure, "measure") && intern(&names.requires_grad, "requires_grad") &&
+         intern(&names.version, "_version") && intern(&names.unpack, "unpack") &&
+         intern(&names.shape, "shape") && intern(&names.dtype, "dtype") &&
+         intern(&names.device, "device") && intern(&names.nbytes, "nbytes") &&
+         intern(&names.forward, "forward") && intern(&names.replay, "replay") &&
+         intern(&names.explain, "explain") && intern(&names.measure, "measure") &&
+         intern(&names.requires_grad, "requires_grad") &&
          intern(&names.untyped_storage, "untyped_storage") && intern(&names.cdata, "_cdata") &&
          intern(&names.detach, "detach") && intern(&names.f_lasti, "f_lasti") &&
          intern(&names.f_back, "f_back");

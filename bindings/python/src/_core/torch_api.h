@@ -30,9 +30,8 @@ extern TorchApi torch_api;
 
 // Interned attribute names.
 struct Names {
-  PyObject *is_leaf, *base, *data, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward,
-      *replay, *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach, *f_lasti,
-      *f_back;
+  PyObject *is_leaf, *base, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
+      *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach, *f_lasti, *f_back;
 };
 extern Names names;
 
