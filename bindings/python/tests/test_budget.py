@@ -14,7 +14,7 @@ from torch import nn
 import rcore.torch as rt
 from rcore.torch import Policy
 from rcore.torch.budget import plan_within
-from rcore.torch.forecast import Choice, Forecast, Group
+from rcore.torch.forecast import Choice, Group
 
 pytest.importorskip("transformers")
 from models import FAMILIES, TorchEncoder, llama, same, step  # noqa: E402
@@ -319,3 +319,36 @@ def test_what_other_models_save_meanwhile_is_not_counted():
             sum(losses).backward()
     found = budgets[1].budget.describe()
     assert found["measured_bytes"] == found["predicted_bytes"]
+    for m in (first, second, third):
+        rt.remove(m)
+
+
+def test_hooks_around_a_budget_take_what_they_take_without():
+    model, inputs = make(), ids()
+    want = step(model, inputs)
+    counts = []
+
+    def take(t):
+        counts[-1] += 1
+        return t.clone()
+
+    rt.apply(model, Policy.budget(0.5))
+    for _ in range(4):  # the warm-up, the measured step, and two that nobody looks at
+        counts.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(take, lambda t: t):
+            got = step(model, inputs)
+        assert same(want, got)
+    assert counts[0] > 10 and counts[1] == counts[2] == counts[3] > 20
+    rt.remove(model)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_hooks_around_a_budget_change_nothing_that_it_measures(share):
+    model, inputs = make(), ids()
+    rt.apply(model, Policy.budget(share))
+    for _ in range(2):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), lambda t: t):
+            step(model, inputs)
+    found = rt.report(model).budget
+    assert found["measured_bytes"] == found["predicted_bytes"] <= found["budget_bytes"]
+    rt.remove(model)

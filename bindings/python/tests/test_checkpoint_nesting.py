@@ -309,8 +309,8 @@ def test_a_region_that_changes_its_input_in_place_is_an_error_inside_a_region_to
 
 @pytest.mark.parametrize("of", [0, 1, 2])
 @pytest.mark.parametrize("hooks", [False, True])
-def test_gradients_inside_a_nested_region_that_changes_its_input_are_those_of_the_forward(of, hooks):
-    """torch's own checkpoint gives wrong gradients for the last: its replay changes the input again."""
+def test_gradients_inside_a_nested_region_that_changes_its_input(of, hooks):
+    """torch's own checkpoint gives wrong ones for the last: its replay changes the input again."""
 
     def inner(*inputs):
         inputs[2].mul_(1.5)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-import rcore
 import rcore.torch as rt
 from regions import MODELS, Counter, assert_same, changing, grads_of, ours, plain, theirs, x4
 

@@ -32,8 +32,7 @@ struct Scope {
   PyObject_HEAD std::vector<Discardable>* items;
   Scope* outer;
   bool open;
-  bool hooked;              // hooks stand around the scope: what it keeps, they take
-  PyObject *hook, *unhook;  // while open
+  bool hooked;  // hooks stand around the scope: what it keeps, they take
 };
 
 // What a consumer's graph keeps of a discarded output.
@@ -108,20 +107,7 @@ PyObject* make_note(const Discardable& d, const DLTensor& t) {
 
 // What the graph keeps of a tensor that is no discarded output: what it would without the scope.
 PyObject* keep_in(const Scope* scope, PyObject* tensor) {
-  if (!scope->hooked) return keep(tensor);
-  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf));
-  if (!leaf) return nullptr;
-  // A node may save what it made: its own graph would close a cycle.
-  const Ref plain(leaf.get() == Py_True
-                      ? Py_NewRef(tensor)
-                      : PyObject_CallMethodObjArgs(tensor, names.detach, nullptr));
-  if (!plain || !call(torch_api.pop_hooks)) return nullptr;
-  Ref saved = call(torch_api.make_saved_tensor, plain.get(), Py_False);
-  if (saved)
-    return call(torch_api.push_hooks, scope->hook, scope->unhook) ? saved.release() : nullptr;
-  const PendingError pending;
-  if (!call(torch_api.push_hooks, scope->hook, scope->unhook)) PyErr_Clear();
-  return nullptr;
+  return scope->hooked ? hand_on(tensor) : keep(tensor);
 }
 
 PyObject* pack(PyObject* self, PyObject* tensor) {
@@ -178,11 +164,7 @@ PyObject* view_of(PyObject* value, const Output* output) {
 }
 
 PyObject* unpack_scoped(PyObject*, PyObject* packed) {
-  if (!Py_IS_TYPE(packed, output_type)) {
-    const bool is_saved = PyObject_HasAttr(packed, names.unpack);
-    return is_saved ? PyObject_CallMethodObjArgs(packed, names.unpack, nullptr)
-                    : unpack_kept(packed);
-  }
+  if (!Py_IS_TYPE(packed, output_type)) return unpack_kept(packed);
   const Ref alive = Ref::borrow(packed);
   const Output* output = reinterpret_cast<Output*>(packed);
   const Ref value = replayed_output(output->frame, output->output);
@@ -225,7 +207,6 @@ PyObject* scope_make(PyObject*, PyObject*) {
   scope->items = new std::vector<Discardable>();
   scope->outer = nullptr;
   scope->open = scope->hooked = false;
-  scope->hook = scope->unhook = nullptr;
   return object(scope);
 }
 
@@ -238,13 +219,12 @@ PyObject* scope_enter(PyObject* self, PyObject*) {
     PyErr_SetString(PyExc_RuntimeError, "the scope is open already");
     return nullptr;
   }
-  Ref hook(PyCFunction_New(&pack_method, self)), unhook(PyCFunction_New(&unpack_method, nullptr));
+  const Ref hook(PyCFunction_New(&pack_method, self)),
+      unhook(PyCFunction_New(&unpack_method, nullptr));
   const Ref outside = call(torch_api.top_hooks, Py_True);
   if (!hook || !unhook || !outside || !call(torch_api.push_hooks, hook.get(), unhook.get()))
     return nullptr;
   scope->hooked = outside.get() != Py_None;
-  scope->hook = hook.release();  // a cycle until the scope is left
-  scope->unhook = unhook.release();
   scope->outer = current;
   scope->open = true;
   current = scope;
@@ -257,8 +237,6 @@ PyObject* scope_exit(PyObject* self, PyObject*) {
   current = scope->outer;
   scope->open = false;
   const Ref popped = call(torch_api.pop_hooks);
-  const Ref hook(std::exchange(scope->hook, nullptr)),
-      unhook(std::exchange(scope->unhook, nullptr));
   let_go(scope);
   return popped ? Py_NewRef(Py_None) : nullptr;
 }

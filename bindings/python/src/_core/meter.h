@@ -44,6 +44,8 @@ bool make_meter_functions(PyObject* module);
 PyObject* without_graph(PyObject* tensor);
 // A saved tensor as a hook keeps it: without the graph, and with the version it had.
 PyObject* keep(PyObject* tensor);
+// The same, taken by the hooks around the innermost ones, which are those that call it.
+PyObject* hand_on(PyObject* tensor);
 // The tensor again, or anything else as it is.
 PyObject* unpack_kept(PyObject* packed);
 bool make_kept_type(PyObject* module);

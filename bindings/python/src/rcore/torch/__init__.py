@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch.utils.checkpoint import (CheckpointPolicy, GraphExecGroup,
                                     create_selective_checkpoint_contexts)
 
-from rcore.torch.applied import Applied, apply, applied_to, enable_gradient_checkpointing, remove
+from rcore.torch.applied import Applied, applied_to, remove
+from rcore.torch.applying import apply, enable_gradient_checkpointing
 from rcore.torch.checkpointing import (checkpoint, checkpoint_sequential,
                                        set_checkpoint_debug_enabled, set_checkpoint_early_stop,
                                        set_verify)

@@ -1,150 +1,42 @@
-# rcore/torch/applied.py: a policy applied to a model, and taken off again.
-"""apply() and remove()."""
+# rcore/torch/applied.py: a policy on a model, and taken off again.
+"""What apply() returns, and remove()."""
 from __future__ import annotations
 
-import functools
-import sys
-import warnings
 import weakref
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
-import torch
 from torch import nn
-from torch.compiler import is_compiling
 
 from rcore import _core
-from rcore.errors import Error
-from rcore.torch import checkpointing, diagnose
-from rcore.torch.budgeted import Budgeted
-from rcore.torch.engine import Flag, torch_checkpoint
-from rcore.torch.errors import UnusedRuleWarning
 from rcore.torch.models import Found, KindMapping, Place, find_places, places_of_rules
 from rcore.torch.observing import Observer
 from rcore.torch.policy import Policy
-from rcore.torch.state import with_guard
+from rcore.torch.stand_ins import Region, attention_functions, release_attention
 
-__all__ = ["Applied", "apply", "applied_to", "enable_gradient_checkpointing", "remove"]
+__all__ = ["Applied", "Budget", "applied_to", "put_on", "remove"]
 
-_CACHES = ("past_key_values", "past_key_value", "layer_past")
-_FLAGS = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS | Flag.BY_POLICY)
+# The numbers of rcore.h.
+_ROLE_OUTPUT = 3
+_RECOMPUTE = 1
+_BUILT_IN = frozenset(
+    ("core_attn", "mlp", "moe", "shared_experts", "layer", "qkv_linear", "attn_proj", "expert_fc1",
+     "fused_group_mlp", "layernorm", "moe_act", "mla_up_proj", "gdn_norm_out", "gdp_in_proj",
+     "gdp_qkv", "mhc", "attn_norm", "mlp_norm"))
+
 _applied: "weakref.WeakKeyDictionary[nn.Module, Applied]" = weakref.WeakKeyDictionary()
 
 
-class _Gathered:
-    """A layer's forward that can be replayed for the layer behind it, before its own backward.
-
-    FSDP2 gathers the parameters of a layer around its call and just before its backward; a chunk of
-    layers is replayed at once, by their methods, in the backward of its last one.
-    """
-
-    def __init__(self, module: nn.Module, original: Callable[..., Any]) -> None:
-        self.__self__, self._original = module, original
+class Budget(Protocol):
+    """A model's forward that plans its own policy."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _core.is_replaying() and hasattr(self.__self__, "unshard"):
-            self.__self__.unshard()  # the end of its backward frees them again
-        return self._original(*args, **kwargs)
+        """The model's forward."""
 
+    def close(self) -> None:
+        """Ends what is measured."""
 
-class _Region:
-    """Stands in for one method of one module and runs it as a region; pickled and copied, it is the
-    method itself.
-    """
-
-    def __init__(self, applied: "Applied", place: Place, original: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, original, updated=())
-        self._applied, self._place, self._original = applied, place, original
-        self._is_layer = place.kind == "layer"
-        self.adopt()
-
-    def adopt(self) -> None:
-        """Runs as the policy says that is applied now."""
-        self._module = self._applied.module_of(self._place)
-        in_chunk = self._is_layer and self._module.unit_layers > 1
-        self._function = (_Gathered(self._place.module, self._original)
-                          if in_chunk else self._original)
-        self._flags = _FLAGS | (int(Flag.DISCARDS)
-                                if self._module.discards and not self._is_layer else 0)
-        # What is inside a layer that is recomputed as a whole is discarded with it.
-        self._scope = self._is_layer and not self._module.recomputes and self._applied.discards_in(
-            self._place.layer)
-
-    def __reduce__(self) -> tuple:
-        return getattr, (self._place.module, self._place.method)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if is_compiling():
-            return self._compiled(*args, **kwargs)
-        if not torch.is_grad_enabled():
-            return _core.run_region(self._module, self._flags, None, self._original, args, kwargs)
-        if self._applied.observer is not None:
-            return self._observed(self._applied.observer, args, kwargs)
-        return self._run(args, kwargs)
-
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], extras: Any = None) -> Any:
-        if self._scope:
-            with _core.make_scope():
-                return self._original(*args, **kwargs)
-        flags = self._flags
-        if self._module.recomputes:
-            if self._is_layer:
-                _drop_caches(kwargs)
-            if extras is None and checkpointing._verify:
-                extras = diagnose.Verify()
-            if extras is not None:
-                flags |= int(Flag.MEASURE)
-            extras = with_guard(self._original, extras)
-        return _core.run_region(self._module, flags, extras, self._function, args, kwargs)
-
-    def _observed(self, observer: Observer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        begins = self._module.recomputes and not observer.is_in_region()
-        at = observer.enter(self._place, (args, kwargs), begins)
-        result = None
-        try:
-            result = self._run(args, kwargs, observer if begins else None)
-            return result
-        finally:
-            observer.leave(at, result)
-
-    def _compiled(self, *args: Any, **kwargs: Any) -> Any:
-        # A layer may be one of a chunk, whose outputs go: to the compiler each layer is a region of
-        # its own.
-        if self._module.recomputes and (self._is_layer or not self._module.discards):
-            return torch_checkpoint(self._original, *args, use_reentrant=False, **kwargs)
-        return self._original(*args, **kwargs)
-
-
-def _drop_caches(kwargs: dict[str, Any]) -> None:
-    """A key-value cache that a layer fills would be filled again by its replay."""
-    for name in _CACHES:
-        if kwargs.get(name) is not None:
-            warnings.warn(
-                f"rcore.torch: '{name}' is not passed to a layer that is recomputed; set "
-                "use_cache=False to silence this", stacklevel=4)
-            kwargs[name] = None
-
-
-class _AttentionFunction:
-    """Stands in for an attention function of transformers: modules that a policy names run it as a
-    region.
-    """
-
-    def __init__(self, original: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, original, updated=())
-        self._original = original
-        # Weak, as a region knows the module and its model.
-        self.regions: weakref.WeakKeyDictionary[nn.Module, weakref.ref[_Region]]
-        self.regions = weakref.WeakKeyDictionary()
-
-    def __reduce__(self) -> tuple:
-        return getattr, (sys.modules[self._original.__module__], self._original.__name__)
-
-    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        known = self.regions.get(module)
-        region = known() if known is not None else None
-        if region is None:
-            return self._original(module, *args, **kwargs)
-        return region(module, *args, **kwargs)
+    def describe(self) -> dict[str, Any] | None:
+        """The plan that holds now."""
 
 
 class Applied:
@@ -176,11 +68,11 @@ class Applied:
         if rules:
             facts["rules"] = rules
         self._facts = facts
-        self._regions: list[_Region] = []
+        self._regions: list[Region] = []
         self.observer: Observer | None = None
-        self.budget: Budgeted | None = None
+        self.budget: Budget | None = None
         self._undo: list[Callable[[], None]] = []
-        self.adopt(policy if policy.limit is None else Budgeted.warm_up(self.kinds()))
+        self.adopt(policy if policy.limit is None else self.warm_up())
         self.dead_rules = [f"path {r.path!r}" for r in dead] + self._dead_kinds()
 
     def adopt(self, policy: Policy) -> None:
@@ -193,6 +85,12 @@ class Applied:
         self._registered: dict[int, _core.Module] = {}
         for region in self._regions:
             region.adopt()
+
+    def warm_up(self) -> Policy:
+        """What a warm-up runs under: each layer recomputed, or else each place that is found."""
+        kinds = self.kinds()
+        kinds = ["layer"] if "layer" in kinds else kinds
+        return Policy(rules=[{"kind": k, "action": "recompute"} for k in kinds])
 
     def kinds(self) -> list[str]:
         """The kinds that were found, in the order of the model."""
@@ -247,14 +145,15 @@ class Applied:
                 self._install_attention(place)
             else:
                 self._install_method(place)
-        model = self._model()
-        if self.policy.limit is not None and model is not None:
-            self.budget = Budgeted(self, model, self.policy.limit)
-            self._undo.append(self.budget.close)
-            self._put(model, "forward", self.budget)
+
+    def plan_with(self, budget: Budget, model: nn.Module) -> None:
+        """Runs the model's forward through what plans its policy."""
+        self.budget = budget
+        self._undo.append(budget.close)
+        self._put(model, "forward", budget)
 
     def _install_method(self, place: Place) -> None:
-        region = _Region(self, place, getattr(place.module, place.method))
+        region = Region(self, place, getattr(place.module, place.method))
         self._regions.append(region)
         self._put(place.module, place.method, region)
 
@@ -271,11 +170,11 @@ class Applied:
         self._undo.append(undo)
 
     def _install_attention(self, place: Place) -> None:
-        for function in _attention_functions(place.module):
-            region = _Region(self, place, function._original)
+        for function in attention_functions(place.module):
+            region = Region(self, place, function._original)
             self._regions.append(region)
             function.regions[place.module] = weakref.ref(region)
-            self._undo.append(lambda f=function, m=place.module: _release_attention(f, m))
+            self._undo.append(lambda f=function, m=place.module: release_attention(f, m))
 
     def uninstall(self) -> None:
         """Takes the regions away."""
@@ -296,84 +195,9 @@ class Applied:
         return self.context.stats()
 
 
-# The numbers of rcore.h.
-_ROLE_OUTPUT = 3
-_RECOMPUTE = 1
-_BUILT_IN = frozenset(
-    ("core_attn", "mlp", "moe", "shared_experts", "layer", "qkv_linear", "attn_proj", "expert_fc1",
-     "fused_group_mlp", "layernorm", "moe_act", "mla_up_proj", "gdn_norm_out", "gdp_in_proj",
-     "gdp_qkv", "mhc", "attn_norm", "mlp_norm"))
-
-_attention_places: dict[tuple[str, str], tuple[_AttentionFunction, Callable[[], None]]] = {}
-
-
-def _attention_functions(module: nn.Module) -> list[_AttentionFunction]:
-    """Both functions that the module may call: its eager one, and the one its config names."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    functions = []
-    source = sys.modules[type(module).__module__]
-    eager = getattr(source, "eager_attention_forward", None)
-    if eager is not None:
-        functions.append(_stand_in((source.__name__, "eager"), eager,
-                                   lambda f: setattr(source, "eager_attention_forward", f)))
-    name = module.config._attn_implementation
-    if name in ALL_ATTENTION_FUNCTIONS.valid_keys():
-        functions.append(_stand_in(("transformers", name), ALL_ATTENTION_FUNCTIONS[name],
-                                   lambda f: ALL_ATTENTION_FUNCTIONS.register(name, f)))
-    return functions
-
-
-def _stand_in(key: tuple[str, str], original: Callable[..., Any],
-              put: Callable[[Any], None]) -> _AttentionFunction:
-    if key not in _attention_places:
-        function = _AttentionFunction(original)
-        put(function)
-        _attention_places[key] = (function, lambda: put(original))
-    return _attention_places[key][0]
-
-
-def _release_attention(function: _AttentionFunction, module: nn.Module) -> None:
-    function.regions.pop(module, None)
-    if function.regions:
-        return
-    for key, (stand_in, restore) in list(_attention_places.items()):
-        if stand_in is function:
-            restore()
-            del _attention_places[key]
-
-
-def apply(model: nn.Module, policy: Policy, mapping: KindMapping | None = None) -> Applied:
-    """Applies a policy to a model; the model's names, attributes and state_dict stay as they are.
-
-    Args:
-        model: a model of Hugging Face, one of torch.nn's Transformer layers, or any that
-            ``mapping`` explains.
-        policy: what to keep, recompute and discard. Whatever was applied before is removed first.
-        mapping: kinds of modules that are not recognised: a dict from path patterns to kinds, or a
-            function ``(path, module) -> kind or None``.
-
-    Returns:
-        The applied policy; ``report`` and ``remove`` find it by the model too.
-
-    Raises:
-        rcore.Error: with the field of the policy that is wrong, its value and the limit.
-
-    Warns:
-        UnusedRuleWarning: where a rule names nothing that the model has.
-    """
-    remove(model)
-    applied = Applied(model, policy, mapping)
-    for rule in applied.dead_rules:
-        warnings.warn(f"rcore.torch.apply: {rule} of the policy matched no module of the model",
-                      UnusedRuleWarning, stacklevel=2)
-    try:
-        applied.install()
-    except BaseException:
-        applied.uninstall()
-        raise
+def put_on(model: nn.Module, applied: Applied) -> None:
+    """``applied_to`` and ``remove`` find it from now on."""
     _applied[model] = applied
-    return applied
 
 
 def applied_to(model: nn.Module) -> Applied | None:
@@ -387,18 +211,3 @@ def remove(model: nn.Module) -> bool:
     if applied is not None:
         applied.uninstall()
     return applied is not None
-
-
-def enable_gradient_checkpointing(model: nn.Module, **options: Any) -> None:
-    """Turns on a Hugging Face model's own gradient checkpointing, on regions of the core.
-
-    Args:
-        model: a ``transformers.PreTrainedModel``.
-        **options: of ``rcore.torch.checkpoint``.
-    """
-    options.setdefault("use_reentrant", False)
-    model.gradient_checkpointing_enable(
-        gradient_checkpointing_kwargs={"use_reentrant": options["use_reentrant"]})
-    model._set_gradient_checkpointing(
-        enable=True, gradient_checkpointing_func=functools.partial(checkpointing.checkpoint,
-                                                                   **options))

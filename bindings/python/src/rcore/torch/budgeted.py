@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
 import torch
 from torch import nn
 from torch.compiler import is_compiling
 from torch.utils._pytree import tree_leaves
 
-from rcore import _core
+from rcore.torch.applied import Applied
 from rcore.torch.budget import Plan, plan_within
 from rcore.torch.forecast import Forecast
+from rcore.torch.hooks import saving
 from rcore.torch.measuring import Meter
 from rcore.torch.observing import Observer
 from rcore.torch.policy import Policy
-
-if TYPE_CHECKING:
-    from rcore.torch.applied import Applied
 
 __all__ = ["Budgeted"]
 
@@ -47,7 +45,7 @@ class Budgeted:
         measured: the most saved bytes, where it was measured.
     """
 
-    def __init__(self, applied: "Applied", model: nn.Module, limit: int | float) -> None:
+    def __init__(self, applied: Applied, model: nn.Module, limit: int | float) -> None:
         self._applied, self._model, self._limit = applied, model, limit
         self._original: Callable[..., Any] = model.forward
         functools.update_wrapper(self, self._original, updated=())
@@ -55,12 +53,6 @@ class Budgeted:
         self.measured: dict[Signature, int] = {}
         self._adopted: Signature | None = None
         self._meter: tuple[Signature, Meter] | None = None
-
-    @staticmethod
-    def warm_up(kinds: list[str]) -> Policy:
-        """What the warm-up runs under: each layer recomputed, or else each place that is found."""
-        kinds = ["layer"] if "layer" in kinds else kinds
-        return Policy(rules=[{"kind": k, "action": "recompute"} for k in kinds])
 
     def __reduce__(self) -> tuple:
         return getattr, (self._model, "forward")
@@ -117,12 +109,12 @@ class Budgeted:
 
     def _observe(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._adopted is not None:
-            self._applied.adopt(self.warm_up(self._applied.kinds()))
+            self._applied.adopt(self._applied.warm_up())
             self._adopted = None
         observer = Observer(self._model, (args, kwargs))
         self._applied.observer = observer
         try:
-            with torch.autograd.graph.saved_tensors_hooks(observer.pack, _core.unpack_saved):
+            with saving(observer.look):
                 result = self._original(*args, **kwargs)
         finally:
             self._applied.observer = None

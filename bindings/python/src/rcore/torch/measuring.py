@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
+from rcore.torch.hooks import saving
 from rcore.torch.observing import storages_of
 
 __all__ = ["Meter"]
@@ -56,7 +57,7 @@ class Meter:
             _core.meter_leave_out(address)
         before = _core.meter_enter(True)  # what another model saves meanwhile is not this one's
         try:
-            with torch.autograd.graph.saved_tensors_hooks(_core.keep_saved, _core.unpack_saved):
+            with saving():
                 return forward(*args, **kwargs)
         finally:
             _core.meter_enter(before)

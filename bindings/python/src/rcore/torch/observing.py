@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from rcore import _core
 from rcore.torch.models import Place
 
 __all__ = ["Observed", "Observer", "Site", "storages_of"]
@@ -181,10 +180,9 @@ class Observer:
     def explain(self, error: Any, module: Any, mismatches: list | None) -> None:
         """Nothing better."""
 
-    def pack(self, t: torch.Tensor) -> Any:
-        """The hook for what is saved outside of regions. The inputs of regions pass here too, and
-        no node saves them.
+    def look(self, t: torch.Tensor) -> None:
+        """Called with what is saved outside of regions. The inputs of regions pass here too, and no
+        node saves them.
         """
         if self.recording and not self._begins_region:
             self.save(t)
-        return _core.keep_saved(t)
