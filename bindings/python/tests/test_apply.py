@@ -277,7 +277,9 @@ def test_transformers_own_switch():
     model, ids = llama().train(), torch.randint(0, 64, (2, 12))
     want = step(model, ids)
     begun = rt.stats()["regions_begun"]
-    rt.enable_gradient_checkpointing(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rt.enable_gradient_checkpointing(model)
     assert same(want, step(model, ids))
     assert rt.stats()["regions_begun"] - begun == 4
     model.gradient_checkpointing_disable()

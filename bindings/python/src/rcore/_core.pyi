@@ -131,6 +131,9 @@ def unpack_noted(note: Any, /) -> Any:
 def keep_saved(tensor: Any, /) -> Any:
     """What a hook may keep of it."""
 
+def hand_on_saved(tensor: Any, /) -> Any:
+    """The same, for a hook that others stand around: they take it."""
+
 def unpack_saved(kept: Any, /) -> Any:
     """The tensor."""
 

@@ -61,8 +61,10 @@ def enable_gradient_checkpointing(model: nn.Module, **options: Any) -> None:
         **options: of ``rcore.torch.checkpoint``.
     """
     options.setdefault("use_reentrant", False)
-    model.gradient_checkpointing_enable(
-        gradient_checkpointing_kwargs={"use_reentrant": options["use_reentrant"]})
+    # The older name warns where there is a newer one.
+    enable = (getattr(model, "activation_checkpointing_enable", None) or
+              model.gradient_checkpointing_enable)
+    enable({"use_reentrant": options["use_reentrant"]})
     model._set_gradient_checkpointing(
         enable=True, gradient_checkpointing_func=functools.partial(checkpointing.checkpoint,
                                                                    **options))
