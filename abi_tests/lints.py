@@ -1,19 +1,24 @@
-# abi_tests/lints.py: contract rules that no compiler checks: comments on every function, noexcept, a silent library.
-"""lints.py header ROOT           every function documented, noexcept; no nonnull; at least half of each public header is comment;
-                               rcore.hpp names every function and shows the program that is tested
+# abi_tests/lints.py: contract rules that no compiler checks: comments on every function, noexcept,
+# a silent library.
+"""lints.py header ROOT           every function documented, noexcept; no nonnull; at least half of
+                               each public header is comment; rcore.hpp names every function and
+                               shows the program that is tested
 lints.py header_sees_breaks ROOT   shows that each rule for headers sees a header that breaks it
-lints.py sources ROOT          nothing in src/ and kernels/ prints, exits, throws or reads the environment
-lints.py snippets ROOT CC CXX INCLUDE...   the C and C++ programs in README.md and examples compile"""
+lints.py sources ROOT          nothing in src/ and kernels/ prints, exits, throws or reads the
+                               environment
+lints.py snippets ROOT CC CXX INCLUDE...   the C and C++ programs in README.md and examples
+                                           compile"""
 import os
 import re
 import subprocess
 import sys
 import tempfile
 
-SILENT = re.compile(r"(?<![\w.>:])(?:std::|::)?(printf|vprintf|puts|putchar|perror|getenv|secure_getenv|"
-                    r"setenv|exit|_exit|quick_exit|abort|terminate|system|popen)\s*\(|"
+SILENT = re.compile(r"(?<![\w.>:])(?:std::|::)?(printf|vprintf|puts|putchar|perror|getenv|"
+                    r"secure_getenv|setenv|exit|_exit|quick_exit|abort|terminate|system|popen)\s*\(|"
                     r"\b(stdout|stderr|std::cout|std::cerr|std::clog)\b|"
-                    r"\bthrow\b(?!;| std::bad_alloc\b)")  # out of memory is the run-time's own exception
+                    # Out of memory is the run-time's own exception.
+                    r"\bthrow\b(?!;| std::bad_alloc\b)")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 
@@ -23,44 +28,56 @@ def read(path):
         return f.read()
 
 
+def solid(text):
+    return len(re.sub(r"[\s*/-]", "", text))
+
+
 def comment_share(text):
-    """Share of the comments in all characters that are not white space, markers and rules left out."""
-    solid = lambda s: len(re.sub(r"[\s*/-]", "", s))
+    """Share of the comments in all characters but white space, markers and rules left out."""
     return solid(" ".join(COMMENT.findall(text))) / solid(text)
 
 
 def line_share(text):
     """Share of the lines with nothing but a comment in all lines that are not blank."""
-    lines = [line.strip() for line in COMMENT.sub(lambda m: re.sub(r"[^\n]+", "\x01", m.group(0)), text).splitlines()]
+    marked = COMMENT.sub(lambda m: re.sub(r"[^\n]+", "\x01", m.group(0)), text)
+    lines = [line.strip() for line in marked.splitlines()]
     return lines.count("\x01") / len([line for line in lines if line])
 
 
-# (header, how its comments are measured, floor). rcore.h has a comment beside most fields, which only characters show.
-SHARES = (("rcore.h", comment_share, 0.5), ("rcore.hpp", comment_share, 0.5), ("rcore.hpp", line_share, 0.5))
+# (header, how its comments are measured, floor). rcore.h has a comment beside most fields, which
+# only characters show.
+SHARES = (("rcore.h", comment_share, 0.5), ("rcore.hpp", comment_share, 0.5),
+          ("rcore.hpp", line_share, 0.5))
 
 
 def thin_comments(name, text):
     found = []
     for header, measure, floor in SHARES:
         if header == name and measure(text) < floor:
-            found.append("%s: %s is %.3f, less than %.2f" % (name, measure.__name__, measure(text), floor))
+            found.append("%s: %s is %.3f, less than %.2f" % (
+                name, measure.__name__, measure(text), floor))
     return found
 
 
 def quoted_example(header, test):
-    """The text between `rcore.hpp begin` and `rcore.hpp end` in the test stands in rcore.hpp as a comment."""
+    """The text from `rcore.hpp begin` to `rcore.hpp end` in the test is a comment in rcore.hpp."""
     piece = re.search(r"^( *)// rcore\.hpp begin\n(.*?)^ *// rcore\.hpp end$", test, re.S | re.M)
     if not piece:
         return ["example_test.cc has nothing between rcore.hpp begin and rcore.hpp end"]
     lines = [line[len(piece.group(1)):] for line in piece.group(2).splitlines()]
     shown = "\n".join(("//     " + line).rstrip() if line else "//" for line in lines)
-    return [] if "\n" + shown + "\n" in header else ["rcore.hpp shows another program than example_test.cc, which has\n" + shown]
+    return [] if "\n" + shown + "\n" in header else [
+        "rcore.hpp shows another program than example_test.cc, which has\n" + shown]
 
 
 def undocumented(text):
-    """Functions without a comment above; one comment may serve a block of declarations without a blank line."""
+    """Functions without a comment above.
+
+    One comment may serve a block of declarations without a blank line.
+    """
     missing, covered = [], False
-    for line in COMMENT.sub(lambda m: "\x01" + "\n\x01" * m.group(0).count("\n"), text).splitlines():
+    marked = COMMENT.sub(lambda m: "\x01" + "\n\x01" * m.group(0).count("\n"), text)
+    for line in marked.splitlines():
         if not line.strip():
             covered = False
         elif line.lstrip().startswith("\x01"):
@@ -83,21 +100,23 @@ def header_breaks(text, wrapper, test):
     if re.findall(r"#\s*include\s*([<\"].*)", code) != ["<stddef.h>", "<stdint.h>"]:
         wrong.append("rcore.h includes more than stddef.h and stdint.h")
     functions = re.findall(r"^(?:RC_FN|RC_VOID_FN|RC_EXPORT)\b[^;(]*?\b(rc_\w+)\(", code, re.M)
-    wrong += ["rcore.hpp: no word of %s: wrap it, or say what takes its place" % name for name in functions
-              if not re.search(r"\b%s\b" % name, wrapper)]
+    wrong += ["rcore.hpp: no word of %s: wrap it, or say what takes its place" % name
+              for name in functions if not re.search(r"\b%s\b" % name, wrapper)]
     wrong += thin_comments("rcore.h", text) + thin_comments("rcore.hpp", wrapper)
     return wrong + quoted_example(wrapper, test)
 
 
 def public_headers(root):
     return [read(os.path.join(root, path)) for path in
-            ("include/rcore/rcore.h", "include/rcore/rcore.hpp", "abi_tests/wrapper/example_test.cc")]
+            ("include/rcore/rcore.h", "include/rcore/rcore.hpp",
+             "abi_tests/wrapper/example_test.cc")]
 
 
 def lint_header(root):
     text, wrapper, test = public_headers(root)
+    headers = {"rcore.h": text, "rcore.hpp": wrapper}
     for name, measure, _ in SHARES:
-        print("%s: %s %.2f" % (name, measure.__name__, measure({"rcore.h": text, "rcore.hpp": wrapper}[name])))
+        print("%s: %s %.2f" % (name, measure.__name__, measure(headers[name])))
     return header_breaks(text, wrapper, test)
 
 
@@ -105,7 +124,8 @@ def lint_header_sees_breaks(root):
     """Each row: a header as it must not be, and a word of the complaint."""
     text, wrapper, test = public_headers(root)
     fields = "struct padding {\n" + "  unsigned undocumented_field;\n" * 2000 + "};\n"
-    short = "int f(); // a remark beside the code: enough characters to be half of the text, and no line of its own\n" * 2000
+    short = ("int f(); // a remark beside the code: "
+             "enough characters to be half of the text, and no line of its own\n") * 2000
     rows = (
         ("rcore.h: comment_share", text + fields, wrapper, test),
         ("rcore.hpp: comment_share", text, wrapper + fields, test),
@@ -113,15 +133,21 @@ def lint_header_sees_breaks(root):
         ("rc_bare has no comment", text + "\nRC_FN rc_bare(void) RC_NOEXCEPT;\n", wrapper, test),
         ("not noexcept", text + "\n/* May throw. */\nRC_FN rc_loose(void);\n", wrapper, test),
         ("nonnull", text + "\n__attribute__((nonnull))\n", wrapper, test),
-        ("no word of rc_new", text + "\n/* Documented. */\nRC_FN rc_new(void) RC_NOEXCEPT;\n", wrapper, test),
+        ("no word of rc_new", text + "\n/* Documented. */\nRC_FN rc_new(void) RC_NOEXCEPT;\n",
+         wrapper, test),
         ("includes more", "#include <stdio.h>\n" + text, wrapper, test),
         ("another program", text, wrapper.replace("region.discard();", "region.end();"), test),
         ("another program", text, wrapper, test.replace("  region.release();\n", "")),
         ("has nothing between", text, wrapper, test.replace("// rcore.hpp end", "")))
     wrong = ["not seen: " + word for word, *mutant in rows
-             if not any(word in found for found in header_breaks(*mutant)) or mutant == [text, wrapper, test]]
+             if not any(word in found for found in header_breaks(*mutant))
+             or mutant == [text, wrapper, test]]
     print("%d breaks tried" % len(rows))
     return wrong
+
+
+def blank(match):
+    return re.sub(r"[^\n]", " ", match.group(0))
 
 
 def lint_sources(root):
@@ -129,13 +155,14 @@ def lint_sources(root):
     for top in ("src", "kernels"):
         for folder, _, names in os.walk(os.path.join(root, top)):
             for name in sorted(names):
-                if not name.endswith((".cc", ".h", ".cu", ".cuh", ".hpp")) or re.search(r"_(test|bench|fuzz|tool)\.", name):
+                if not name.endswith((".cc", ".h", ".cu", ".cuh", ".hpp")):
+                    continue
+                if re.search(r"_(test|bench|fuzz|tool)\.", name):
                     continue
                 if os.sep + "testing" in folder:
                     continue
                 seen += 1
                 path = os.path.join(folder, name)
-                blank = lambda m: re.sub(r"[^\n]", " ", m.group(0))
                 code = STRING.sub('""', COMMENT.sub(blank, read(path)))
                 if re.search(r"\bint main\s*\(", code):
                     continue  # a program of its own, not part of the library
@@ -151,8 +178,10 @@ def lint_sources(root):
 
 def lint_snippets(root, cc, cxx, *includes):
     wrong, seen = [], 0
+    readme = read(os.path.join(root, "README.md"))
+    flags = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", *("-I" + i for i in includes)]
     with tempfile.TemporaryDirectory() as room:
-        for language, code in re.findall(r"^```(c|cpp|c\+\+)\n(.*?)^```", read(os.path.join(root, "README.md")), re.S | re.M):
+        for language, code in re.findall(r"^```(c|cpp|c\+\+)\n(.*?)^```", readme, re.S | re.M):
             if "#include" not in code:
                 continue  # a fragment
             seen += 1
@@ -160,8 +189,7 @@ def lint_snippets(root, cc, cxx, *includes):
             with open(path, "w") as f:
                 f.write(code)
             command = [cc, "-std=c11"] if language == "c" else [cxx, "-std=c++17"]
-            run = subprocess.run(command + ["-fsyntax-only", "-Wall", "-Wextra", "-Werror"] + ["-I" + i for i in includes] + [path],
-                                 capture_output=True, text=True)
+            run = subprocess.run([*command, *flags, path], capture_output=True, text=True)
             if run.returncode:
                 wrong.append("README.md, program %d:\n%s" % (seen, run.stderr))
     print("%d programs in README.md" % seen)
@@ -171,7 +199,9 @@ def lint_snippets(root, cc, cxx, *includes):
 
 
 def main(argv):
-    wrong = {"header": lint_header, "header_sees_breaks": lint_header_sees_breaks, "sources": lint_sources, "snippets": lint_snippets}[argv[1]](*argv[2:])
+    lint = {"header": lint_header, "header_sees_breaks": lint_header_sees_breaks,
+            "sources": lint_sources, "snippets": lint_snippets}[argv[1]]
+    wrong = lint(*argv[2:])
     print("\n".join(wrong))
     return 1 if wrong else 0
 

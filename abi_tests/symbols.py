@@ -1,5 +1,6 @@
-# abi_tests/symbols.py: librcore.so exports exactly abi/rc.symbols and imports nothing that abi/rc.imports does not allow.
-"""symbols.py dump LIBRARY                          prints the exported symbols with their version node
+# abi_tests/symbols.py: librcore.so exports exactly abi/rc.symbols and imports nothing that
+# abi/rc.imports does not allow.
+"""symbols.py dump LIBRARY     prints the exported symbols with their version node
 symbols.py check LIBRARY SYMBOLS IMPORTS HEADER CC"""
 import os
 import re
@@ -14,18 +15,24 @@ def run(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def dynamic_symbols(library, which):
+    listing = run("nm", "-D", which, "--with-symbol-versions", library)
+    return [line.split()[-1] for line in listing.splitlines()]
+
+
 def exported(library):
-    names = [line.split()[-1] for line in run("nm", "-D", "--defined-only", "--with-symbol-versions", library).splitlines()]
-    return sorted(n for n in names if not n.startswith("RC_1"))  # the node itself is an absolute symbol
+    names = dynamic_symbols(library, "--defined-only")
+    return sorted(n for n in names if not n.startswith("RC_1"))  # the node is an absolute symbol
 
 
 def imported(library):
-    return sorted(line.split()[-1] for line in run("nm", "-D", "--undefined-only", "--with-symbol-versions", library).splitlines())
+    return sorted(dynamic_symbols(library, "--undefined-only"))
 
 
 def dynamic(library):
     text = run("readelf", "-d", "-W", library)
-    return re.findall(r"\(NEEDED\).*\[(.*)\]", text), re.findall(r"\(SONAME\).*\[(.*)\]", text), text
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", text)
+    return needed, re.findall(r"\(SONAME\).*\[(.*)\]", text), text
 
 
 def words(path):
@@ -63,7 +70,8 @@ def check(library, symbols, imports, path, compiler):
     found = imported(library)
     for symbol in [] if sanitized else found:
         name = symbol.split("@")[0]
-        wrong += ["imports %s (rc.imports: %s)" % (symbol, r.pattern) for r in refused if r.fullmatch(name)]
+        wrong += ["imports %s (rc.imports: %s)" % (symbol, r.pattern) for r in refused
+                  if r.fullmatch(name)]
     for node, limit in limits.items():
         top = newest(re.findall(r"@%s_(\d[\d.]*)" % node, " ".join(found)))
         print("%-8s needs %s, the limit is %s" % (node, ".".join(map(str, top)), limit))
@@ -75,7 +83,8 @@ def check(library, symbols, imports, path, compiler):
 
 def main(argv):
     if argv[1] == "dump":
-        print("# abi/rc.symbols: what librcore.so.1 exports; written by the target abi_update, checked by abi.symbols.")
+        print("# abi/rc.symbols: what librcore.so.1 exports; written by the target abi_update, "
+              "checked by abi.symbols.")
         print("\n".join(exported(argv[2])))
         return 0
     return check(*argv[2:7])

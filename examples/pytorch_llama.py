@@ -34,7 +34,8 @@ import statistics
 import sys
 import time
 import weakref
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import transformers

@@ -1,4 +1,5 @@
-# abi_tests/header/layout_test.py: the golden table catches every kind of ABI break and lets every growth pass.
+# abi_tests/header/layout_test.py: the golden table catches every kind of ABI break and lets every
+# growth pass.
 """usage: layout_test.py HEADER CC"""
 import os
 import sys
@@ -24,7 +25,9 @@ def main(path, compiler):
     wrong = []
     # The parser found everything that the text declares.
     for what, found, declared in (
-            ("structs", len(header.structs), text.count("\ntypedef struct") - len(header.handles) - text.count("typedef struct rc_native_stream")),
+            ("structs", len(header.structs),
+             text.count("\ntypedef struct") - len(header.handles)
+             - text.count("typedef struct rc_native_stream")),
             ("enums", len(header.enums), text.count("\ntypedef enum")),
             ("flags", len(header.flags), text.count("static const rc_flags")),
             ("functions", len(header.functions),
@@ -38,7 +41,8 @@ def main(path, compiler):
     if len(set(tags)) != len(tags):
         wrong.append("two structs share a type tag")
     with tempfile.TemporaryDirectory() as room:
-        breaks, additions = layout.compare(golden, facts_of(room, "newer", versions.newer(text, header), compiler))
+        newer = facts_of(room, "newer", versions.newer(text, header), compiler)
+        breaks, additions = layout.compare(golden, newer)
         if breaks or len(additions) < len(header.structs):
             wrong.append("growth is judged wrongly: %s" % breaks)
         for kind, edit in versions.BREAKS.items():

@@ -1,6 +1,8 @@
-# abi_tests/header/model.py: reads rcore.h, after the C preprocessor, into lists of types, constants and functions.
-"""The header keeps one declaration form for each thing, so a small parser is enough and needs no libclang. What it
-cannot read is an error, and layout.py lets the C compiler judge everything it reads."""
+# abi_tests/header/model.py: reads rcore.h, after the C preprocessor, into lists of types, constants
+# and functions.
+"""The header keeps one declaration form for each thing, so a small parser is enough and needs no
+libclang. What it cannot read is an error, and layout.py lets the C compiler judge everything it
+reads."""
 import collections
 import re
 import subprocess
@@ -36,7 +38,10 @@ def split_top(text, separator):
 
 
 def declarator(text):
-    """'char name[48]' -> ('char[48]', 'name'); handles pointers to functions and unnamed parameters."""
+    """'char name[48]' -> ('char[48]', 'name').
+
+    Handles pointers to functions and unnamed parameters.
+    """
     text = re.sub(r"\s+", " ", text).strip()
     pointer = re.match(r"^(.*?)\s*\(\s*\*\s*(\w*)\s*\)\s*\((.*)\)$", text)
     if pointer:
@@ -54,7 +59,8 @@ def declarator(text):
 
 def own_text(path, compiler):
     """The preprocessed lines that stand in the header itself, macros expanded, attributes gone."""
-    run = subprocess.run([compiler, "-E", "-x", "c", "-std=c11", path], capture_output=True, text=True, check=True)
+    run = subprocess.run([compiler, "-E", "-x", "c", "-std=c11", path], capture_output=True,
+                         text=True, check=True)
     lines, inside = [], False
     for line in run.stdout.splitlines():
         marker = re.match(r'^# \d+ "([^"]*)"', line)
@@ -99,10 +105,12 @@ def read_statement(header, s):
     init = re.match(r"^static inline (\w+)\s+(\w+)_init\s*\(void\)\s*\{", s)
     function = re.match(r"^(?:extern )?([\w\s*]+?)\s*\b(rc_\w+)\s*\((.*)\)$", s, re.S)
     if enum:
-        header.enums.append(Enum(enum.group(3), [v.split("=")[0].strip() for v in split_top(enum.group(2), ",")]))
+        values = [v.split("=")[0].strip() for v in split_top(enum.group(2), ",")]
+        header.enums.append(Enum(enum.group(3), values))
     elif struct:
         fields = [declarator(f) for f in split_top(struct.group(2), ";")]
-        header.structs.append(Struct(struct.group(3), [Field(name, type_) for type_, name in fields]))
+        fields = [Field(name, type_) for type_, name in fields]
+        header.structs.append(Struct(struct.group(3), fields))
     elif handle:
         header.handles.append(handle.group(2))
     elif s.startswith("typedef"):

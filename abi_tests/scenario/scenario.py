@@ -1,4 +1,5 @@
-# abi_tests/scenario/scenario.py: one region from Python's ctypes, with structs written by hand from the header's text.
+# abi_tests/scenario/scenario.py: one region from Python's ctypes, with structs written by hand from
+# the header's text.
 """usage: scenario.py LIBRARY GOLDEN_LAYOUT"""
 import ctypes as c
 import sys
@@ -17,28 +18,35 @@ class Extensible(c.Structure):
 
 
 def struct(tag, *fields):
-    return type("Struct%d" % tag, (Extensible,), {"TAG": tag, "_fields_": [("head", Head), *fields]})
+    members = {"TAG": tag, "_fields_": [("head", Head), *fields]}
+    return type("Struct%d" % tag, (Extensible,), members)
 
 
-ErrorInfo = struct(1, ("code", I32), ("native_domain", I32), ("native_code", I64), ("region_id", U64),
-                   ("call", c.c_char * 48), ("field", c.c_char * 64), ("message", c.c_char * 512))
-TensorSpec = struct(7, ("data", P), ("dtype_code", c.c_uint8), ("dtype_bits", c.c_uint8), ("dtype_lanes", c.c_uint16),
-                    ("ndim", I32), ("shape", c.POINTER(I64)), ("strides", c.POINTER(I64)), ("device", I32),
-                    ("device_id", I32), ("bytes", U64))
+ErrorInfo = struct(1, ("code", I32), ("native_domain", I32), ("native_code", I64),
+                   ("region_id", U64), ("call", c.c_char * 48), ("field", c.c_char * 64),
+                   ("message", c.c_char * 512))
+TensorSpec = struct(7, ("data", P), ("dtype_code", c.c_uint8), ("dtype_bits", c.c_uint8),
+                    ("dtype_lanes", c.c_uint16), ("ndim", I32), ("shape", c.POINTER(I64)),
+                    ("strides", c.POINTER(I64)), ("device", I32), ("device_id", I32),
+                    ("bytes", U64))
 # Cut short on purpose, as a binding written for an older library would be: the rest reads as zero.
 ContextDesc = struct(8, ("target_version", U32), ("device", I32))
-PolicyRule = struct(10, ("kind", c.c_char_p), ("slot", c.c_char_p), ("role", I32), ("first_layer", U32),
-                    ("n_layers", U32), ("chunk", U32), ("first_microbatch", U32), ("n_microbatches", U32),
-                    ("flags", U64), ("action", I32), ("tier", I32))
+PolicyRule = struct(10, ("kind", c.c_char_p), ("slot", c.c_char_p), ("role", I32),
+                    ("first_layer", U32), ("n_layers", U32), ("chunk", U32),
+                    ("first_microbatch", U32), ("n_microbatches", U32), ("flags", U64),
+                    ("action", I32), ("tier", I32))
 SlotDesc = struct(16, ("name", c.c_char_p), ("role", I32), ("reserved0", U32))
-ReplayArgs = struct(17, ("context", P), ("region", P), ("module_data", P), ("region_data", P), ("stream", P),
-                    ("missing", c.POINTER(U32)), ("n_missing", U32), ("reserved0", U32))
+ReplayArgs = struct(17, ("context", P), ("region", P), ("module_data", P), ("region_data", P),
+                    ("stream", P), ("missing", c.POINTER(U32)), ("n_missing", U32),
+                    ("reserved0", U32))
 REPLAY = c.CFUNCTYPE(I32, c.POINTER(ReplayArgs))
 ModuleOps = struct(19, ("user_data", P), ("destroy", P), ("replay", REPLAY))
-ModuleDesc = struct(21, ("kind", c.c_char_p), ("name", c.c_char_p), ("layer", U32), ("n_slots", U32), ("slots", P),
-                    ("slot_stride", U32), ("n_states", U32), ("states", P), ("ops", c.POINTER(ModuleOps)))
+ModuleDesc = struct(21, ("kind", c.c_char_p), ("name", c.c_char_p), ("layer", U32),
+                    ("n_slots", U32), ("slots", P), ("slot_stride", U32), ("n_states", U32),
+                    ("states", P), ("ops", c.POINTER(ModuleOps)))
 RegionDesc = struct(26, ("module", P))
-Save = struct(29, ("slot", U32), ("source_slot", U32), ("tensor", P), ("view", c.POINTER(TensorSpec)))
+Save = struct(29, ("slot", U32), ("source_slot", U32), ("tensor", P),
+              ("view", c.POINTER(TensorSpec)))
 
 N = 500
 SHAPE = (I64 * 1)(N)
@@ -46,15 +54,16 @@ FLOATS = c.c_float * N
 
 
 def floats(data=None):
-    return TensorSpec(data=c.cast(data, P) if data is not None else None, dtype_code=2, dtype_bits=32, ndim=1,
-                      shape=c.cast(SHAPE, c.POINTER(I64)))
+    return TensorSpec(data=c.cast(data, P) if data is not None else None, dtype_code=2,
+                      dtype_bits=32, ndim=1, shape=c.cast(SHAPE, c.POINTER(I64)))
 
 
 def expect(good, what):
     if not good:
         info = ErrorInfo()
         rc.rc_error_last(c.byref(info))
-        raise SystemExit("%s\n  last error: %d %s %s: %s" % (what, info.code, info.call, info.field, info.message))
+        raise SystemExit("%s\n  last error: %d %s %s: %s" % (
+            what, info.code, info.call, info.field, info.message))
 
 
 def compute(region):
@@ -73,23 +82,29 @@ def main(path):
     rc.rc_status_name.restype = c.c_char_p
     for name, types in {"rc_region_view": [P, U32, P, P], "rc_region_alloc": [P, U32, P, P, P],
                         "rc_region_save": [P, P, U32, U32, P, P], "rc_region_end": [P, P],
-                        "rc_region_discard": [P, P], "rc_region_release": [P, P], "rc_context_release": [P],
-                        "rc_module_release": [P], "rc_policy_release": [P], "rc_context_configure": [P, P],
-                        "rc_policy_create_json": [c.c_char_p, U64, P], "rc_module_register": [P, P, P],
-                        "rc_region_begin": [P, P, P], "rc_backward_replay": [P, U32, P]}.items():
+                        "rc_region_discard": [P, P], "rc_region_release": [P, P],
+                        "rc_context_release": [P], "rc_module_release": [P],
+                        "rc_policy_release": [P], "rc_context_configure": [P, P],
+                        "rc_policy_create_json": [c.c_char_p, U64, P],
+                        "rc_module_register": [P, P, P], "rc_region_begin": [P, P, P],
+                        "rc_backward_replay": [P, U32, P]}.items():
         getattr(rc, name).argtypes = types
-    for name in ("rc_region_release", "rc_context_release", "rc_module_release", "rc_policy_release"):
+    for name in ("rc_region_release", "rc_context_release", "rc_module_release",
+                 "rc_policy_release"):
         getattr(rc, name).restype = None
     expect(rc.rc_status_name(-5) == b"RC_E_MEMORY", "rc_status_name")
 
     context, policy, module, region = P(), P(), P(), P()
-    expect(rc.rc_context_create(c.byref(ContextDesc(target_version=1000)), c.byref(context)) == 0, "context")
+    context_desc = ContextDesc(target_version=1000)
+    expect(rc.rc_context_create(c.byref(context_desc), c.byref(context)) == 0, "context")
     rule = PolicyRule(kind=b"layernorm", action=1)
     desc = (c.c_char * 4096)()  # a newer caller's rc_policy_desc: far longer, the tail zero
     Head.from_buffer(desc).struct_size, Head.from_buffer(desc).struct_type = 4096, 11
     text = b'{"version": "not a number"}'
-    expect(rc.rc_policy_create_json(text, len(text), c.byref(policy)) == -1 and not policy, "bad JSON is refused")
-    expect(rc.rc_policy_create(c.byref(desc), c.byref(policy)) == 0, "a policy that keeps everything")
+    expect(rc.rc_policy_create_json(text, len(text), c.byref(policy)) == -1 and not policy,
+           "bad JSON is refused")
+    expect(rc.rc_policy_create(c.byref(desc), c.byref(policy)) == 0,
+           "a policy that keeps everything")
     rc.rc_policy_release(policy)
     policy = make_policy(rule)
     expect(rc.rc_context_configure(context, policy) == 0, "configure")
@@ -105,10 +120,11 @@ def main(path):
     callback = REPLAY(replay)
     slots = (SlotDesc * 2)(SlotDesc(name=b"x", role=1), SlotDesc(name=b"y", role=3))
     ops = ModuleOps(replay=callback)
-    module_desc = ModuleDesc(kind=b"layernorm", n_slots=2, slots=c.cast(slots, P), slot_stride=c.sizeof(SlotDesc),
-                             ops=c.pointer(ops))
+    module_desc = ModuleDesc(kind=b"layernorm", n_slots=2, slots=c.cast(slots, P),
+                             slot_stride=c.sizeof(SlotDesc), ops=c.pointer(ops))
     expect(rc.rc_module_register(context, c.byref(module_desc), c.byref(module)) == 0, "module")
-    expect(rc.rc_region_begin(context, c.byref(RegionDesc(module=module)), c.byref(region)) == 0, "begin")
+    region_desc = RegionDesc(module=module)
+    expect(rc.rc_region_begin(context, c.byref(region_desc), c.byref(region)) == 0, "begin")
     data = FLOATS(*range(N))
     view = floats(data)
     item = Save(slot=0, view=c.pointer(view))
@@ -127,7 +143,7 @@ def main(path):
 
 
 def make_policy(rule):
-    """rc_policy_desc is long and its middle does not matter here: the offsets come from the golden table."""
+    """rc_policy_desc is long, its middle does not matter here: the golden table has the offsets."""
     offsets = {}
     with open(sys.argv[2]) as f:
         for line in f:

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-# bench/region_cost.py: what a checkpointed region costs beyond the user's own work, beside torch's two checkpoints.
-"""Host cost of a region: ours, and torch.utils.checkpoint's non-reentrant and reentrant one, in one process.
+# bench/region_cost.py: what a checkpointed region costs beyond the user's own work, beside torch's
+# two checkpoints.
+"""Host cost of a region: ours, and torch.utils.checkpoint's non-reentrant and reentrant one, in one
+process.
 
-A step is a stack of regions, each with the output of the one before, and one backward through all: twelve of them, as a
-model has layers, and a step of a single region, whose region pays for all that the caches and the branch predictors have
-forgotten since the step before. Costs are per region.
+A step is a stack of regions, each with the output of the one before, and one backward through all:
+twelve of them, as a model has layers, and a step of a single region, whose region pays for all that
+the caches and the branch predictors have forgotten since the step before. Costs are per region.
 
-All variants run round after round, in an order drawn anew for each, on one thread. The unavoidable work (the forward
-without a graph, the forward with one, its backward) is a variant too, `work`, and what a variant takes beyond it in the
-same round is its cost. Regions save 0, 1, 8 and 64 tensors, one by each operator of a straight line; fixed cost and cost
-per tensor are the line through these. `work again` is the A/A control: it should cost nothing.
+All variants run round after round, in an order drawn anew for each, on one thread. The unavoidable
+work (the forward without a graph, the forward with one, its backward) is a variant too, `work`, and
+what a variant takes beyond it in the same round is its cost. Regions save 0, 1, 8 and 64 tensors,
+one by each operator of a straight line; fixed cost and cost per tensor are the line through these.
+`work again` is the A/A control: it should cost nothing.
 
-The 0-tensor region has no backward to replay, so its row is the forward's cost alone and no part of the line.
+The 0-tensor region has no backward to replay, so its row is the forward's cost alone and no part of
+the line.
 """
 from __future__ import annotations
 
@@ -21,7 +25,8 @@ import json
 import random
 import statistics
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.utils.checkpoint as stock
@@ -129,7 +134,8 @@ class Stack:
         self.layers = {"MLP": measure(*mlp(), rounds // 4, regions),
                        "encoder layer": measure(*encoder_layer(), rounds // 4, regions)}
         # The spread of the two figures: the same from each of ten stretches of the run.
-        self.parts = {name: [line_of({n: batches(self.straight[n][name], 10)[i] for n in SIZES}) for i in range(10)]
+        self.parts = {name: [line_of({n: batches(self.straight[n][name], 10)[i] for n in SIZES})
+                             for i in range(10)]
                       for name in VARIANTS}
 
     def figure(self, name: str, at: int) -> tuple[float, float, float]:
@@ -140,17 +146,21 @@ class Stack:
         return quartiles([ours[at] / theirs[at] for ours, theirs in pairs])
 
     def as_dict(self) -> dict[str, Any]:
-        return {"regions": self.regions, "parts": self.parts, "ratios": {"fixed": self.ratio(0), "per tensor": self.ratio(1)}}
+        ratios = {"fixed": self.ratio(0), "per tensor": self.ratio(1)}
+        return {"regions": self.regions, "parts": self.parts, "ratios": ratios}
 
     def print(self) -> None:
-        print(f"\n{self.regions} region{'s' if self.regions > 1 else ''} a step, each with so many saved tensors:")
+        print(f"\n{self.regions} region{'s' if self.regions > 1 else ''} a step, "
+              "each with so many saved tensors:")
         columns = list(VARIANTS)[1:]
         print(f"{'':>16} " + " ".join(f"{c:>20}" for c in columns))
         for row, costs in [*self.straight.items(), *self.layers.items()]:
-            print(f"{row:>16} " + " ".join(f"{statistics.median(costs[c]):>20.1f}" for c in columns))
+            medians = [statistics.median(costs[c]) for c in columns]
+            print(f"{row:>16} " + " ".join(f"{median:>20.1f}" for median in medians))
         for at, what in enumerate(("fixed", "per tensor")):
             figures = [self.figure(c, at) for c in columns]
-            print(f"{what:>16} " + " ".join(f"{f[1]:.2f} ({f[0]:.2f}..{f[2]:.2f})".rjust(20) for f in figures))
+            print(f"{what:>16} " + " ".join(f"{middle:.2f} ({low:.2f}..{high:.2f})".rjust(20)
+                                            for low, middle, high in figures))
         for at, what in enumerate(("fixed", "per tensor")):
             low, middle, high = self.ratio(at)
             print(f"rcore / torch non-reentrant, {what}: {middle:.3f} ({low:.3f}..{high:.3f})")
@@ -158,7 +168,8 @@ class Stack:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2000, help="of steps of one region; a stack takes a sixth of them")
+    parser.add_argument("--rounds", type=int, default=2000,
+                        help="of steps of one region; a stack takes a sixth of them")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -169,11 +180,13 @@ def main() -> None:
     stacks = [Stack(regions, options.rounds // (6 if regions > 1 else 1)) for regions in STACKS]
     begun = rcore.torch.stats()["regions_begun"] - begun
     if options.json:
-        print(json.dumps({"stacks": [stack.as_dict() for stack in stacks], "regions_begun": begun}, indent=1))
+        figures = {"stacks": [stack.as_dict() for stack in stacks], "regions_begun": begun}
+        print(json.dumps(figures, indent=1))
         return
     print(f"microseconds a region beyond the work itself, one thread, torch {torch.__version__}, "
-          f"exchange capsule: {rcore.torch.engine.exchange_capsule}, {begun} regions begun; wanted: fixed at most 0.10 of "
-          "torch's non-reentrant checkpoint, a saved tensor at most 0.28")
+          f"exchange capsule: {rcore.torch.engine.exchange_capsule}, {begun} regions begun; "
+          "wanted: fixed at most 0.10 of torch's non-reentrant checkpoint, "
+          "a saved tensor at most 0.28")
     for stack in stacks:
         stack.print()
 
