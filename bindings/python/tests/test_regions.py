@@ -2,6 +2,7 @@
 # changed once.
 from __future__ import annotations
 
+import functools
 import weakref
 
 import pytest
@@ -258,3 +259,78 @@ def test_buffers_change_once_and_replay_sees_the_forwards(make):
             assert torch.equal(p.grad, q.grad)
     region.eval()
     ours(region, torch.randn(8, 4, requires_grad=True)).sum().backward()
+
+
+class Two(nn.Module):
+    """Runs one of its parts, by their number."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(
+            [nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))])
+
+    def forward(self, x):
+        for at in range(2):
+            x = rt.checkpoint(lambda v, at=at: self.parts[at](v).exp(), x, use_reentrant=False)
+        for at in range(2):
+            x = rt.checkpoint(self.part, at, x, use_reentrant=False)
+        return x
+
+    def part(self, at, x):
+        return self.parts[at](x).sin()
+
+
+class Holder:
+    def __init__(self, module):
+        self.module = module
+
+    def run(self, x):
+        return self.module(x).exp()
+
+
+NORM = nn.BatchNorm1d(4)
+
+
+def custom_forward(module):
+    def run(*inputs):
+        return module(*inputs)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "region", [
+        lambda norm, x: rt.checkpoint(lambda v: norm(v).exp(), x, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(custom_forward(norm), x, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(lambda m, v: m(v).exp(), norm, x, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(lambda v, *, m: m(v).exp(), x, m=norm, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(lambda v, m=[norm]: m[0](v), x, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(functools.partial(custom_forward(norm)), x,
+                                      use_reentrant=False),
+        lambda norm, x: rt.checkpoint(Holder(norm).run, x, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(lambda v: NORM(v).exp(), x, use_reentrant=False),
+        lambda norm, x: rt.checkpoint(lambda v: norm(v).exp(), x, use_reentrant=False,
+                                      early_stop=False),
+        lambda norm, x: rt.checkpoint(lambda v: norm(v).exp(), x, use_reentrant=False,
+                                      determinism_check="verify"),
+        lambda norm, x: rt.discard_output(norm)(x),
+        lambda norm, x: rt.discard_output(lambda v: norm(v).exp())(x),
+    ])
+def test_buffers_of_a_module_that_a_function_runs_change_once(region):
+    norm = NORM
+    norm.reset_running_stats()
+    x = torch.randn(8, 4, requires_grad=True)
+    for step in range(3):
+        with rt.discards():
+            out = region(norm, x).sin()
+        mean, count = norm.running_mean.clone(), norm.num_batches_tracked.item()
+        out.sum().backward()
+        assert count == norm.num_batches_tracked.item() == step + 1
+        assert torch.equal(mean, norm.running_mean)
+
+
+def test_a_method_that_runs_one_part_or_another_changes_the_buffers_of_each_once():
+    model, x = Two(), torch.randn(8, 4, requires_grad=True)
+    for step in range(3):
+        model(x).sum().backward()
+        assert model.parts[1][1].num_batches_tracked.item() == 2 * (step + 1)

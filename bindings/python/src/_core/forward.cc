@@ -216,6 +216,17 @@ bool keep_environment(FrameBody& b, PyObject* arguments, PyObject* keywords) {
   return b.environment != nullptr;
 }
 
+// The modules that a plain function runs are not known before: what of them it may change is
+// copied.
+bool guard_function(FrameBody& b, PyObject* arguments, PyObject* keywords) {
+  const int has = has_modules(b.function, arguments, keywords);
+  if (has <= 0) return has == 0;
+  Ref guard = call(torch_api.guard_function, b.function, arguments, keywords ? keywords : Py_None);
+  if (!guard) return false;
+  if (guard.get() != Py_None) b.extras = guard.release();
+  return true;
+}
+
 // True if a region that a policy made is running: what is inside it is recomputed with it, once.
 bool inside_policy_region(const Module* module) {
   for (const Active& a : active())
@@ -282,7 +293,10 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   b.flags = flags;
   b.measurement = meter_measurement();
   b.function = Py_NewRef(function);
-  if (a[2] != Py_None) b.extras = Py_NewRef(a[2]);
+  if (a[2] != Py_None)
+    b.extras = Py_NewRef(a[2]);
+  else if (!guard_function(b, arguments, keywords))
+    return nullptr;
   if ((flags & kMeasure) && !(b.measures = PyList_New(0))) return nullptr;
   if (!region_open(module, frame, &b.region)) return nullptr;
   Frame* before = flags & kByPolicy ? layer_before(module) : nullptr;

@@ -194,6 +194,10 @@ bool is_traced();
 void trace_event(const Frame* frame, const char* what, int64_t begin_ns);
 PyObject* set_trace(PyObject* self, PyObject* list);
 
+// modules.cc: 1 where a plain function is called with a module, or may have one at hand; 0 where
+// not; -1 with an error set.
+int has_modules(PyObject* function, PyObject* arguments, PyObject* keywords);
+
 // forward.cc
 PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);
 

@@ -53,7 +53,10 @@ bool make_names() {
          intern(&names.requires_grad, "requires_grad") &&
          intern(&names.untyped_storage, "untyped_storage") && intern(&names.cdata, "_cdata") &&
          intern(&names.detach, "detach") && intern(&names.f_lasti, "f_lasti") &&
-         intern(&names.f_back, "f_back");
+         intern(&names.f_back, "f_back") && intern(&names.code, "__code__") &&
+         intern(&names.globals, "__globals__") && intern(&names.co_names, "co_names") &&
+         intern(&names.closure, "__closure__") && intern(&names.cell_contents, "cell_contents") &&
+         intern(&names.defaults, "__defaults__");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {
@@ -79,6 +82,9 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"only_returns", &torch_api.only_returns},
       {"before_shared_replay", &torch_api.before_shared_replay},
       {"profiler_enabled", &torch_api.profiler_enabled},
+      {"guard_function", &torch_api.guard_function},
+      {"Module", &torch_api.nn_module_type},
+      {"FunctionType", &torch_api.function_type},
       {"StopReplay", &torch_api.stop_error},
       {"CheckpointError", &torch_api.checkpoint_error},
       {"Error", &torch_api.error},

@@ -17,6 +17,7 @@ from rcore.errors import Error
 from rcore.torch.emptied import Discarded, Emptied
 from rcore.torch.engine import Flag, discard_module
 from rcore.torch.errors import KeptOutputWarning
+from rcore.torch.state import with_guard
 
 __all__ = ["DiscardedOutput", "discard_output", "discards"]
 
@@ -62,12 +63,13 @@ class DiscardedOutput:
         """
         if not torch.is_grad_enabled():
             return self._function(*args, **kwargs)
+        guard = with_guard(self._function, None, args, kwargs)
         if _core.scope_is_open():
-            return _core.run_region(discard_module, _FLAGS, None, self._function, args, kwargs)
+            return _core.run_region(discard_module, _FLAGS, guard, self._function, args, kwargs)
         regions: list[Any] = []
         outer = _core.collect(regions)
         try:
-            result = _core.run_region(discard_module, _FLAGS, None, self._function, args, kwargs)
+            result = _core.run_region(discard_module, _FLAGS, guard, self._function, args, kwargs)
         finally:
             _core.collect(outer)
         if outer is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import types
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch._C import _autograd
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from rcore import _core
-from rcore.torch import environment, errors, tail
+from rcore.torch import environment, errors, state, tail
 
 __all__ = ["Flag", "checkpoint_module", "discard_module", "exchange_capsule", "stats",
            "torch_checkpoint"]  # the last as it was before a program may put ours in its place
@@ -80,12 +81,15 @@ def _setup() -> bool:
         "only_returns": tail.only_returns,
         "before_shared_replay": environment.refuse_sharded,
         "profiler_enabled": torch.autograd._profiler_enabled,
+        "guard_function": state.guard_function,
         "StopReplay": errors.StopReplay,
         "CheckpointError": errors.CheckpointError,
         "Error": errors.Error,
         "SavedTensor": _autograd.SavedTensor,
         "TensorBase": torch._C.TensorBase,
         "Parameter": torch.nn.Parameter,
+        "Module": torch.nn.Module,
+        "FunctionType": types.FunctionType,
         "has_accelerator": environment.has_accelerator(),
         "dlpack_exchange_api": api if type(api).__name__ == "PyCapsule" else None,
     })

@@ -9,8 +9,10 @@ replay works on these.
 """
 from __future__ import annotations
 
+import functools
+import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,13 +20,22 @@ from torch import nn
 
 from rcore.torch.diagnose import Contexts
 
-__all__ = ["Guard", "module_of", "with_guard"]
+__all__ = ["Guard", "guard_function", "module_of", "with_guard"]
 
-#: (module in training) -> buffers that it changes, as (submodule, name); learned in its first
-#: region.
-_changes: weakref.WeakKeyDictionary[nn.Module, dict[bool, list[tuple[weakref.ref, str]]]]
+_Places = list[tuple[weakref.ref[nn.Module], str]]
+
+#: What a region that runs a module does to it: (in training, the code that runs it, numbers and
+#: names that it is called with) -> the buffers that it changes, as (submodule, name); learned in
+#: the first such region. The code is held, as its address is the key.
+_Key = tuple[bool, int, tuple[Any, ...]]
+_changes: weakref.WeakKeyDictionary[nn.Module, dict[_Key, tuple[Any, _Places]]]
 _changes = weakref.WeakKeyDictionary()
-_NONE: dict[bool, list] = {}
+_NONE: dict[_Key, tuple[Any, _Places]] = {}
+_WHOLE = {True: (True, 0, ()), False: (False, 0, ())}
+
+#: A module that is called in more ways is watched for all that any of them has changed.
+_WAYS = 64
+_SCALARS = (bool, int, str, type(None))
 
 
 def module_of(function: Callable[..., Any]) -> nn.Module | None:
@@ -35,35 +46,129 @@ def module_of(function: Callable[..., Any]) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
-def with_guard(function: Callable[..., Any], extras: Any = None) -> Any:
+def with_guard(function: Callable[..., Any], extras: Any = None,
+               args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None) -> Any:
     """``extras``, guarded where ``function`` runs a module that changes, or may change, its
     buffers.
+
+    Args:
+        function: a module, the forward of one, or anything else that is called.
+        extras: of the region.
+        args, kwargs: what else may say which modules run; None where it runs its own alone.
     """
     module = module_of(function)
+    if args is not None and not (isinstance(function, nn.Module) and _are_tensors(args, kwargs)):
+        guard = guard_function(function, args, kwargs, extras)
+        return extras if guard is None else guard
     if module is None:
         return extras
-    known = _changes.get(module, _NONE).get(module.training)
-    if known is not None and not known:
+    known = _changes.get(module, _NONE).get(_WHOLE[module.training])
+    if known is not None and not known[1]:
         return extras
-    return Guard(module, known, extras)
+    return Guard({module: _WHOLE[module.training]}, None, extras)
+
+
+def _are_tensors(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
+    for value in args:
+        if not isinstance(value, torch.Tensor):
+            return False
+    return not kwargs
+
+
+def _reached(function: Any) -> Iterator[Any]:
+    """What a function has at hand, beside its arguments."""
+    if isinstance(function, functools.partial):
+        yield from (function.func, *function.args, *function.keywords.values())
+    elif isinstance(function, types.MethodType):
+        yield function.__self__
+        yield function.__func__
+    else:
+        for cell in function.__closure__ or ():
+            try:
+                yield cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+        yield from function.__defaults__ or ()
+        yield from (function.__kwdefaults__ or {}).values()
+        names = function.__globals__
+        yield from (names[n] for n in function.__code__.co_names
+                    if isinstance(names.get(n), nn.Module))
+
+
+def _look(values: Iterable[Any], modules: dict[nn.Module, None], scalars: list[Any],
+          depth: int) -> None:
+    """Adds the modules in some values, and the numbers and names that may choose among them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            continue
+        if isinstance(value, nn.Module):
+            modules[value] = None
+        elif isinstance(value, _SCALARS):
+            scalars.append(value)
+        elif depth == 0:
+            continue
+        elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
+            _look(_reached(value), modules, scalars, depth - 1)
+        elif isinstance(value, (list, tuple)):
+            _look(value, modules, scalars, depth - 1)
+        elif isinstance(value, dict):
+            _look(value.values(), modules, scalars, depth - 1)
+        elif not isinstance(value, type):
+            held = getattr(value, "__dict__", {}).values()
+            modules.update((m, None) for m in held if isinstance(m, nn.Module))
+
+
+def guard_function(function: Callable[..., Any], args: tuple[Any, ...],
+                   kwargs: dict[str, Any] | None = None, extras: Any = None) -> Guard | None:
+    """A guard of the modules that a function is called with, or has at hand, if any may change its
+    buffers.
+    """
+    modules: dict[nn.Module, None] = {}
+    scalars: list[Any] = []
+    _look((function, *args, *(kwargs or {}).values()), modules, scalars, 4)
+    if not modules:
+        return None
+    code = getattr(getattr(function, "func", function), "__code__", None)
+    way = id(code), tuple(scalars)
+    watched = {}
+    for module in modules:
+        key = (module.training, *way)
+        known = _changes.get(module, _NONE).get(key)
+        if known is None or known[1]:
+            watched[module] = key
+    return Guard(watched, code, extras) if watched else None
+
+
+def _changed(owner: nn.Module, name: str, before: torch.Tensor) -> bool:
+    now = owner._buffers.get(name)
+    return now is None or not torch.equal(now, before)
 
 
 class Guard:
     """Extras of a region: runs the replay on copies of the buffers that the forward changed."""
 
-    def __init__(self, module: nn.Module, known: list[tuple[weakref.ref, str]] | None,
-                 inner: Contexts | None) -> None:
-        self._module, self._inner = module, inner
-        if known is None:
-            places = [(owner, name)
-                      for owner in module.modules()
-                      for name, b in owner._buffers.items()
-                      if b is not None]
-        else:
-            places = [(owner(), name) for owner, name in known if owner() is not None]
-        self._learn = known is None
-        self._kept = [(owner, name, owner._buffers[name].detach().clone()) for owner, name in places
-                     ]
+    def __init__(self, modules: dict[nn.Module, _Key], code: Any, inner: Contexts | None) -> None:
+        self._inner, self._code = inner, code
+        self._learn: list[tuple[nn.Module, _Key]] = []
+        places: dict[tuple[nn.Module, str], None] = {}
+        self._sure: set[tuple[nn.Module, str]] = set()  # of modules that are known
+        for module, key in modules.items():
+            ways = _changes.setdefault(module, {})
+            if key in ways:
+                changed = ways[key][1]
+            elif len(ways) >= _WAYS:
+                changed = [place for _, found in ways.values() for place in found]
+            else:
+                self._learn.append((module, key))
+                places.update(((owner, name), None)
+                              for owner in module.modules()
+                              for name, b in owner._buffers.items()
+                              if b is not None)
+                continue
+            self._sure.update((owner, name) for ref, name in changed
+                              if (owner := ref()) is not None and owner._buffers.get(name) is not None)
+        self._kept = [(owner, name, owner._buffers[name].detach().clone())
+                      for owner, name in (*self._sure, *places.keys() - self._sure)]
 
     def _call(self, phase: str, function: Callable[..., Any], arguments: tuple[Any, ...],
               keywords: dict | None) -> Any:
@@ -78,13 +183,14 @@ class Guard:
         """
         result = self._call("forward", function, arguments, keywords)
         if self._learn:
-            self._kept = [
-                (owner, name, copy)
-                for owner, name, copy in self._kept
-                if owner._buffers.get(name) is None or not torch.equal(owner._buffers[name], copy)
-            ]
-            _changes.setdefault(self._module, {})[self._module.training] = [
-                (weakref.ref(owner), name) for owner, name, _ in self._kept]
+            self._kept = [(owner, name, copy) for owner, name, copy in self._kept
+                          if (owner, name) in self._sure or _changed(owner, name, copy)]
+            for module, key in self._learn:
+                inside = set(module.modules())
+                _changes[module][key] = self._code, [(weakref.ref(owner), name)
+                                                     for owner, name, _ in self._kept
+                                                     if owner in inside]
+            self._learn = []
         return result
 
     def replay(self, function: Callable[..., Any], arguments: tuple[Any, ...],
