@@ -438,3 +438,39 @@ def test_nothing_of_a_discarded_output_outlives_its_backward():
     z.sum().backward()
     del y
     assert tensor() is None and torch.UntypedStorage._expired(storage)
+
+
+class Decorated(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    @rt.discard_output
+    def activation(self, x):
+        return self.norm(x).exp()
+
+    def forward(self, x, how):
+        if how == "scope":
+            with rt.discards():
+                return self.linear(self.activation(x)).sin()
+        if how == "plain":
+            return self.linear(self.norm(x).exp()).sin()
+        y = self.activation(x)
+        z = self.linear(y)
+        self.freed = self.activation.discard(z)
+        return z.sin()
+
+
+def test_a_method_is_decorated_and_each_object_has_its_own():
+    first, second, x = Decorated(), Decorated(), torch.randn(4, 8, requires_grad=True)
+    leaves = x, *first.parameters(), *second.parameters()
+    want = grads(lambda: second(first(x, "plain"), "plain"), *leaves)
+    for how in ("scope", "name"):
+        assert same(want, grads(lambda how=how: second(first(x, how), how), *leaves))
+    assert first.freed == second.freed == 128
+    a, b = first.activation(x), second.activation(x)
+    assert first.activation.discard(first.linear(a)) == 128  # and not b
+    assert torch.equal(b, second.norm(x).exp())
+    assert second.activation.discard(second.linear(b)) == 128
+    assert Decorated.activation.freed_bytes == 4 * 128 and not Decorated.activation.reasons

@@ -82,8 +82,8 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         extras = diagnose.Contexts(*noop_context_fn(), measure)
     if measure is not None:
         flags |= int(Flag.MEASURE)
-    return _run(checkpoint_module, flags, with_guard(function, extras, args, kwargs), function, args,
-                kwargs)
+    extras = with_guard(function, extras, args, kwargs)
+    return _run(checkpoint_module, flags, extras, function, args, kwargs)
 
 
 def _compiled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -151,8 +151,8 @@ def checkpoint(
             return _reentrant(function, args, kwargs, context_fn, debug, preserve_rng_state)
     if (preserve_rng_state and early_stop and determinism_check == "default" and not debug
             and context_fn is noop_context_fn and _untouched):
-        return _run(checkpoint_module, _FAST, with_guard(function, None, args, kwargs), function, args,
-                    kwargs)
+        guard = with_guard(function, None, args, kwargs)
+        return _run(checkpoint_module, _FAST, guard, function, args, kwargs)
     return _slow(function, args, kwargs, context_fn, determinism_check, debug, early_stop,
                  preserve_rng_state)
 

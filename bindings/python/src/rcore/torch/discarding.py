@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,13 +39,17 @@ def discards() -> Iterator[None]:
         yield
 
 
-class DiscardedOutput:
-    """A function whose outputs are discarded; what ``discard_output`` returns.
+class _Freed:
+    """What ``discard`` has done so far, of one function and the methods that it becomes."""
 
-    Attributes:
-        freed_bytes: what ``discard`` has freed so far.
-        kept_bytes: what it could not free.
-        reasons: why not, each once.
+    def __init__(self) -> None:
+        self.freed_bytes = self.kept_bytes = 0
+        self.reasons: list[str] = []
+
+
+class DiscardedOutput:
+    """A function whose outputs are discarded; what ``discard_output`` returns. In the body of a
+    class it decorates a method.
     """
 
     def __init__(self, function: Callable[..., Any],
@@ -52,10 +57,35 @@ class DiscardedOutput:
         functools.update_wrapper(self, function, updated=())
         self._function = function
         self._pending: list[Emptied] = []
-        self.freed_bytes = self.kept_bytes = 0
-        self.reasons: list[str] = []
+        self._freed = _Freed()
+        #: By the object whose method it is.
+        self._methods: weakref.WeakKeyDictionary[Any, list[Emptied]] = weakref.WeakKeyDictionary()
         if consumer is not None:
             consumer.register_forward_hook(self._consumed)
+
+    def __get__(self, owner: Any, cls: type | None = None) -> "DiscardedOutput":
+        if owner is None or not hasattr(self._function, "__get__"):
+            return self
+        method = object.__new__(DiscardedOutput)
+        method.__dict__.update(self.__dict__)
+        method._function = self._function.__get__(owner, cls)
+        method._pending = self._methods.setdefault(owner, [])
+        return method
+
+    @property
+    def freed_bytes(self) -> int:
+        """What ``discard`` has freed so far."""
+        return self._freed.freed_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it could not free."""
+        return self._freed.kept_bytes
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why not, each once."""
+        return self._freed.reasons
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the function; in an open scope its outputs are dropped by themselves, else by
@@ -104,16 +134,17 @@ class DiscardedOutput:
             raise Error(
                 "rcore.torch: discard() needs a tensor that was computed from the outputs, or a "
                 "consumer, or a discards() scope", "RC_E_ARGUMENT", "readers")
-        pending, self._pending = self._pending, []
+        pending = self._pending[:]
+        del self._pending[:]
         if _core.is_replaying():  # of a region around: its backward reads them now
             return 0
         freed = 0
         for p in pending:
             freed += p.empty(readers)
-            self.kept_bytes += p.kept_bytes
+            self._freed.kept_bytes += p.kept_bytes
             for reason in p.reasons:
                 self._note(reason)
-        self.freed_bytes += freed
+        self._freed.freed_bytes += freed
 
         def refill(gradient: Any) -> None:
             for p in pending:
@@ -158,6 +189,9 @@ def discard_output(function: Callable[..., Any],
     In the last two the storage of ``y`` is emptied at once, and every use of ``y`` before backward
     is an error. Where the program has a view of ``y`` by then, ``y`` keeps its bytes. An output
     that is a view of an input is left alone.
+
+    As a decorator it stands before a function or a method. A module stays the attribute that it is,
+    so that its parent finds its parameters: wrap it where it is called.
 
     Args:
         function: a module or function; what it saves for its own backward is not kept either.

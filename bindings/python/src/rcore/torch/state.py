@@ -165,8 +165,9 @@ class Guard:
                               for name, b in owner._buffers.items()
                               if b is not None)
                 continue
-            self._sure.update((owner, name) for ref, name in changed
-                              if (owner := ref()) is not None and owner._buffers.get(name) is not None)
+            found = ((ref(), name) for ref, name in changed)
+            self._sure.update((owner, name) for owner, name in found
+                              if owner is not None and owner._buffers.get(name) is not None)
         self._kept = [(owner, name, owner._buffers[name].detach().clone())
                       for owner, name in (*self._sure, *places.keys() - self._sure)]
 
