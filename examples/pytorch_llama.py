@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # examples/pytorch_llama.py: Hugging Face models trained on real text under rcore's policies, beside
 # torch's checkpoint.
-"""Trains a small Llama, GPT-2 and Mixtral (random weights, from their configs) on this repository's
-own text, on the CPU, and prints for each way of recomputing what it needs and costs.
+r"""Trains a Llama, GPT-2 and Mixtral (random weights, from their configs) on this repository's own
+text, and prints for each way of recomputing what it needs and costs.
 
-    python examples/pytorch_llama.py                     # all three models
+    python examples/pytorch_llama.py                     # all three, small, on the CPU
     python examples/pytorch_llama.py --model llama --steps 20
-    python examples/pytorch_llama.py --model llama --policy "--recompute-granularity selective
-    --recompute-modules mlp" python examples/pytorch_llama.py --model llama --budget 12MB --budget
-    0.4
+    python examples/pytorch_llama.py --model llama --policy \
+        "--recompute-granularity selective --recompute-modules mlp"
+    python examples/pytorch_llama.py --model llama --budget 12MB --budget 0.4
+    python examples/pytorch_llama.py --device cuda       # layers of Llama-3-8B, bf16, 8192 tokens
 
 Peak live bytes are torch's own allocations in one step, from its profiler, beyond what is there
 between steps. Peak saved bytes are what the graph holds for backward, by rcore's own count; each
@@ -19,6 +20,11 @@ quartiles: to torch's checkpoint of every layer, and to torch's checkpoint of th
 parts; in the row of torch's checkpoint of every layer they are A/A ratios. Losses are compared bit
 for bit with those of no recomputation, and live bytes with torch's for the same: the program fails
 where they differ or are more. The last line is the Pareto front of saved bytes and time.
+
+On a GPU live bytes are the allocator's, and the column of resident memory is the time beside no
+recomputation with the least that the hardware allows for it (an H100's roofline, of what has to run
+again, as a share of forward and backward). Kernels are the deterministic ones; --any-bits takes the
+fast ones, and then the losses are only printed.
 """
 from __future__ import annotations
 
@@ -28,6 +34,7 @@ import ctypes
 import dataclasses
 import functools
 import gc
+import os
 import pathlib
 import random
 import statistics
@@ -40,12 +47,41 @@ from typing import Any
 import torch
 import transformers
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import rcore.torch
 from rcore.torch import Policy
 
-BATCH, LENGTH, VOCABULARY = 4, 256, 256
+VOCABULARY = 256  # bytes
 M_MMAP_THRESHOLD = -3  # of malloc.h
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Where it runs, and how large it is."""
+
+    device: str
+    dtype: torch.dtype
+    batch: int
+    length: int
+    budgets: tuple[str, ...]
+
+    def synchronize(self) -> None:
+        """Until all that was begun has ended."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+
+SCALES = {
+    "cpu": Scale("cpu", torch.float32, 4, 256, ("0.6", "0.4", "0.25")),
+    "cuda": Scale("cuda", torch.bfloat16, 1, 8192, ("0.6", "0.4")),
+}
+
+#: What of an 8B layer's forward and backward at 8192 tokens has to run again at least, on an H100
+#: at 70 % of its peak arithmetic and 85 % of its bandwidth: the part's matrix products but the last
+#: one, which saves nothing but its input; a norm's bytes.
+FLOORS = {"each layer": 1.26, "chunks of 2": 1.26, "first half": 1.13, "core_attn": 1.047,
+          "layernorm": 1.005, "mlp": 1.153, "core_attn + layernorm + mlp": 1.205}
 
 
 def text() -> torch.Tensor:
@@ -55,14 +91,21 @@ def text() -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).long()
 
 
-def batch(data: torch.Tensor, step: int) -> torch.Tensor:
+def batch(data: torch.Tensor, step: int, scale: Scale) -> torch.Tensor:
     """The same random rows for every policy."""
     starts = torch.randint(
-        len(data) - LENGTH, (BATCH,), generator=torch.Generator().manual_seed(step))
-    return torch.stack([data[s:s + LENGTH] for s in starts])
+        len(data) - scale.length, (scale.batch,), generator=torch.Generator().manual_seed(step))
+    return torch.stack([data[s:s + scale.length] for s in starts]).to(scale.device)
 
 
-def models() -> dict[str, Callable[[], torch.nn.Module]]:
+def models(scale: Scale) -> dict[str, Callable[[], torch.nn.Module]]:
+    if scale.device != "cpu":
+        return {"llama": lambda: transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(vocab_size=VOCABULARY, hidden_size=4096,
+                                     intermediate_size=14336, num_hidden_layers=4,
+                                     num_attention_heads=32, num_key_value_heads=8,
+                                     max_position_embeddings=scale.length, use_cache=False,
+                                     attn_implementation="sdpa"))}
     common = dict(vocab_size=VOCABULARY, hidden_size=128, intermediate_size=344,
                   num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
                   use_cache=False, attn_implementation="eager", attention_dropout=0.1)
@@ -70,7 +113,7 @@ def models() -> dict[str, Callable[[], torch.nn.Module]]:
         "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**common)),
         "gpt2": lambda: transformers.GPT2LMHeadModel(
             transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=128, n_layer=8, n_head=4,
-                                    n_positions=LENGTH, use_cache=False, bos_token_id=0,
+                                    n_positions=scale.length, use_cache=False, bos_token_id=0,
                                     eos_token_id=0, attn_implementation="eager")),
         "mixtral": lambda: transformers.MixtralForCausalLM(
             transformers.MixtralConfig(
@@ -88,10 +131,9 @@ class Torch:
     chunk: int = 1
 
 
-def policies(moe: bool) -> dict[str, Any]:
+def policies(moe: bool, half: int) -> dict[str, Any]:
     """Names of the table's rows -> how to run the model; torch's way to the same comes first."""
     feed = "moe" if moe else "mlp"
-    half = 2 if moe else 4
     three = ("core_attn", "layernorm", feed)
     return {
         "no recomputation": None,
@@ -139,9 +181,11 @@ def chunk_by_torch(layers: list[torch.nn.Module]) -> None:
 
 
 def attention_by_torch(attention: torch.nn.Module) -> None:
-    """The function between the projections; a module of transformers calls it by a global name."""
-    source = sys.modules[type(attention).__module__]
-    function = source.eager_attention_forward
+    """The function between the projections; a module of transformers finds it by its name."""
+    name, functions = attention.config._attn_implementation, ALL_ATTENTION_FUNCTIONS
+    if name == "eager":
+        name, functions = "eager_attention_forward", vars(sys.modules[type(attention).__module__])
+    function = functions[name]
     if not hasattr(function, "modules"):
         original, modules = function, weakref.WeakSet()
 
@@ -150,7 +194,7 @@ def attention_by_torch(attention: torch.nn.Module) -> None:
             return run(module, *args, **kwargs)
 
         function.modules = modules
-        source.eager_attention_forward = function
+        functions[name] = function
     function.modules.add(attention)
 
 
@@ -189,10 +233,15 @@ def under(model: torch.nn.Module, how: Any) -> Iterator[None]:
 class Trainer:
     """One model, from the same start, under one way of recomputing."""
 
-    def __init__(self, make: Callable[[], torch.nn.Module], data: torch.Tensor, how: Any) -> None:
+    def __init__(self, make: Callable[[], torch.nn.Module], data: torch.Tensor, how: Any,
+                 scale: Scale) -> None:
         torch.manual_seed(0)
-        self.model, self.data, self.how = make().train(), data, how
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        with torch.device(scale.device):
+            self.model = make().to(scale.dtype).train()
+        self.data, self.how, self.scale = data, how, scale
+        # Many models stand side by side: on a GPU, without an optimizer's moments.
+        optimizer = torch.optim.AdamW if scale.device == "cpu" else torch.optim.SGD
+        self.optimizer = optimizer(self.model.parameters(), lr=1e-3)
         self.losses: list[float] = []
         self._applied = contextlib.ExitStack()
         self._applied.enter_context(under(self.model, how))
@@ -203,11 +252,13 @@ class Trainer:
 
     def step(self) -> float:
         """One step; its time in seconds."""
-        ids = batch(self.data, len(self.losses))
+        ids = batch(self.data, len(self.losses), self.scale)
         torch.manual_seed(1000 + len(self.losses))
+        self.scale.synchronize()
         begin = time.perf_counter()
         loss = self.model(input_ids=ids, labels=ids).loss
         loss.backward()
+        self.scale.synchronize()
         took = time.perf_counter() - begin
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
@@ -217,6 +268,11 @@ class Trainer:
 
 def live_peak(trainer: Trainer) -> int:
     """Most bytes of torch's that one step holds at once beyond those it begins with."""
+    if trainer.scale.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        trainer.step()
+        return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
                                 profile_memory=True) as profiler:
         trainer.step()
@@ -271,9 +327,9 @@ def same_by_torch(row: str) -> str:
 
 
 def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, steps: int,
-          rows: dict[str, Any]) -> None:
-    trainers = {row: Trainer(make, data, how) for row, how in rows.items()}
-    control = Trainer(make, data, Torch())
+          rows: dict[str, Any], scale: Scale, same_bits: bool) -> None:
+    trainers = {row: Trainer(make, data, how, scale) for row, how in rows.items()}
+    control = Trainer(make, data, Torch(), scale)
     times: dict[str, list[float]] = {row: [] for row in (*rows, "control")}
     order = [*trainers.items(), ("control", control)]
     for trainer in (*trainers.values(), control):
@@ -286,9 +342,12 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
     losses = list(trainers["no recomputation"].losses)
     same = {row: trainer.losses == losses for row, trainer in trainers.items()}
     millions = sum(p.numel() for p in control.model.parameters()) / 1e6
-    print(f"\n### {name}: {millions:.1f} M parameters, {BATCH} x {LENGTH} tokens, {steps} steps, "
+    on_cpu = scale.device == "cpu"
+    print(f"\n### {name}: {millions:.1f} M parameters, {scale.batch} x {scale.length} tokens, "
+          f"{'CPU' if on_cpu else torch.cuda.get_device_name()}, {steps} steps, "
           f"loss {losses[0]:.3f} to {losses[-1]:.3f}\n")
-    print("| | peak live MiB | peak saved MiB | peak resident MiB | time / torch, each layer | "
+    third = "peak resident MiB" if on_cpu else "time / no recomputation (least)"
+    print(f"| | peak live MiB | peak saved MiB | {third} | time / torch, each layer | "
           "time / torch, the same | losses |\n|---|--:|--:|--:|--:|--:|---|")
 
     def ratio(of: str, to: str) -> str:
@@ -301,13 +360,18 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
         of = "control" if row == base else row
         equal = same_by_torch(row)
         beside = ratio(of, equal) if equal in rows and (equal != row or row == base) else ""
-        live, saved, resident = live_peak(trainer), saved_peak(trainer), resident_peak(trainer)
+        live, saved = live_peak(trainer), saved_peak(trainer)
+        if on_cpu:
+            third = f"{resident_peak(trainer) / 2**20:.1f}"
+        else:
+            least = FLOORS.get(row.split(", ", 1)[-1])
+            third = ratio(row, "no recomputation") + (f" ({least:.3f})" if least else "")
         lives[row] = live
         if saved is not None:
             points.append((saved, statistics.median(times[row]) / statistics.median(times[base]),
                            row))
         shown = "" if saved is None else f"{saved / 2**20:.1f}"
-        print(f"| {row} | {live / 2**20:.1f} | {shown} | {resident / 2**20:.1f} | "
+        print(f"| {row} | {live / 2**20:.1f} | {shown} | {third} | "
               f"{ratio(of, base)} | {beside} | {'the same bits' if same[row] else 'DIFFER'} |",
               flush=True)
     for trainer in (*trainers.values(), control):
@@ -315,10 +379,12 @@ def table(name: str, make: Callable[[], torch.nn.Module], data: torch.Tensor, st
     print("\nfront: " + "; ".join(
         f"{saved / 2**20:.1f} MiB {ratio:.2f} {row}" for saved, ratio, row in front(points)))
     # A layer of a chunk keeps the generator's state of its own begin (5,056 bytes), and a profiled
-    # replay is a range of the profiler (8).
+    # replay is a range of the profiler (8). A GPU's allocator rounds up, to 2 MiB at the most.
+    more = 5064 * len(layers_of(control.model)) if on_cpu else 2**21
     larger = [row for row, live in lives.items()
-              if live > lives.get(same_by_torch(row), live) + 5064 * len(layers_of(control.model))]
-    assert all(same.values()) and not larger, f"losses differ, or larger than torch's: {larger}"
+              if live > lives.get(same_by_torch(row), live) + more]
+    assert not larger, f"larger than torch's: {larger}"
+    assert all(same.values()) or not same_bits, f"losses differ: {same}"
 
 
 def front(points: list[tuple[int, float, str]]) -> list[tuple[int, float, str]]:
@@ -333,31 +399,40 @@ def front(points: list[tuple[int, float, str]]) -> list[tuple[int, float, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=list(models()), action="append")
+    parser.add_argument("--device", choices=list(SCALES), default="cpu")
+    parser.add_argument("--any-bits", action="store_true", help="on a GPU: the fast kernels")
+    parser.add_argument("--model", choices=list(models(SCALES["cpu"])), action="append")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--policy", action="append", default=[],
                         help="Megatron's flags, in one word")
     parser.add_argument(
         "--budget", action="append",
-        help="bytes (12MB) or a share of what keeping everything takes (0.4); default "
-        "0.6, 0.4, 0.25")
+        help="bytes (12MB) or a share of what keeping everything takes (0.4)")
     parser.add_argument("--policy-json", action="append", default=[],
                         help="a policy in the library's JSON form")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
-    data = text()
-    for name in options.model or models():
-        rows = policies(name == "mixtral")
+    data, scale = text(), SCALES[options.device]
+    makers = models(scale)
+    same_bits = options.device == "cpu" or not options.any_bits
+    if options.device != "cpu" and same_bits:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    for name in options.model or makers:
+        if name not in makers:
+            parser.error(f"--model {name}: on a GPU there is {', '.join(makers)}")
+        moe = name == "mixtral"
+        rows = policies(moe, 2 if moe or scale.device != "cpu" else 4)
         rows.update({flags: Policy.from_args(flags) for flags in options.policy})
         rows.update({
             f"rcore, budget {b}":
                 Policy.budget(float(b) if b.replace(".", "", 1).isdigit() and float(b) <= 1 else b)
-            for b in options.budget or ("0.6", "0.4", "0.25")
+            for b in options.budget or scale.budgets
         })
         rows.update({path: Policy.from_json(pathlib.Path(path)) for path in options.policy_json})
-        table(name, models()[name], data, options.steps, rows)
+        table(name, makers[name], data, options.steps, rows, scale, same_bits)
 
 
 if __name__ == "__main__":

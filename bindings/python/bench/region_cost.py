@@ -62,7 +62,7 @@ def straight_line(n: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return names["line"]
 
 
-def mlp() -> tuple[Callable[..., Any], torch.Tensor]:
+def mlp(device: str) -> tuple[Callable[..., Any], torch.Tensor]:
     class Mlp(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -71,12 +71,12 @@ def mlp() -> tuple[Callable[..., Any], torch.Tensor]:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.down(torch.nn.functional.gelu(self.up(x)))
 
-    return Mlp(), torch.randn(2, 8, requires_grad=True)
+    return Mlp().to(device), torch.randn(2, 8, device=device, requires_grad=True)
 
 
-def encoder_layer() -> tuple[Callable[..., Any], torch.Tensor]:
+def encoder_layer(device: str) -> tuple[Callable[..., Any], torch.Tensor]:
     layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
-    return layer, torch.randn(2, 4, 8, requires_grad=True)
+    return layer.to(device), torch.randn(2, 4, 8, device=device, requires_grad=True)
 
 
 def one(call: Call, function: Callable[..., Any], x: torch.Tensor, regions: int) -> float:
@@ -86,7 +86,10 @@ def one(call: Call, function: Callable[..., Any], x: torch.Tensor, regions: int)
         out = call(function, out)
     if out.grad_fn is not None:
         out.sum().backward()
-    return (time.perf_counter_ns() - begin) / 1000 / regions
+    took = (time.perf_counter_ns() - begin) / 1000 / regions
+    if x.is_cuda:
+        torch.cuda.synchronize()  # the host's time is the figure; no queue is left to the next
+    return took
 
 
 def measure(function: Callable[..., Any], x: torch.Tensor, rounds: int, regions: int) -> Costs:
@@ -124,15 +127,16 @@ def batches(costs: list[float], n: int) -> list[list[float]]:
 class Stack:
     """The costs of a region in steps of so many regions."""
 
-    def __init__(self, regions: int, rounds: int) -> None:
+    def __init__(self, regions: int, rounds: int, device: str) -> None:
         self.regions = regions
-        x = torch.randn(1, requires_grad=True)
+        x = torch.randn(1, device=device, requires_grad=True)
         self.straight: dict[int, Costs] = {}
         for n in SIZES:
             self.straight[n] = measure(straight_line(n), x, rounds, regions)
             gc.collect()
-        self.layers = {"MLP": measure(*mlp(), rounds // 4, regions),
-                       "encoder layer": measure(*encoder_layer(), rounds // 4, regions)}
+        layers = {"MLP": mlp(device), "encoder layer": encoder_layer(device)}
+        self.layers = {name: measure(*layer, rounds // 4, regions)
+                       for name, layer in layers.items()}
         # The spread of the two figures: the same from each of ten stretches of the run.
         self.parts = {name: [line_of({n: batches(self.straight[n][name], 10)[i] for n in SIZES})
                              for i in range(10)]
@@ -170,14 +174,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2000,
                         help="of steps of one region; a stack takes a sixth of them")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
+                        help="the host's time, kernels put into the queue of a GPU")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
+    if options.rounds < 60:
+        parser.error(f"--rounds {options.rounds}: at least 60, ten stretches of a stack's sixth")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     gc.disable()
 
     begun = rcore.torch.stats()["regions_begun"]
-    stacks = [Stack(regions, options.rounds // (6 if regions > 1 else 1)) for regions in STACKS]
+    stacks = [Stack(regions, options.rounds // (6 if regions > 1 else 1), options.device)
+              for regions in STACKS]
     begun = rcore.torch.stats()["regions_begun"] - begun
     if options.json:
         figures = {"stacks": [stack.as_dict() for stack in stacks], "regions_begun": begun}

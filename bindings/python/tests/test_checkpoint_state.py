@@ -367,7 +367,7 @@ def test_without_the_exchange_capsule_the_answers_are_the_same(monkeypatch):
     from rcore.torch import engine
 
     monkeypatch.setattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-    assert engine._setup() is False
+    assert engine.set_up() is False
     try:
         model, x = MODELS["dropout"](), x4()
         parameters = list(model.parameters())
@@ -377,4 +377,4 @@ def test_without_the_exchange_capsule_the_answers_are_the_same(monkeypatch):
             out.sum().backward()
     finally:
         monkeypatch.undo()
-        assert engine._setup() is True
+        assert engine.set_up() is True

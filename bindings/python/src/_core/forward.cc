@@ -200,19 +200,38 @@ void remember_outputs(Frame* frame, PyObject* result) {
   b.module->context->latest_layer = frame;
 }
 
-// What is rarely there: autocast, a mode that sets the default device, generators of devices.
-bool keep_environment(FrameBody& b, PyObject* arguments, PyObject* keywords) {
-  int needed = torch_api.has_accelerator ? 1 : call_bool(torch_api.is_any_autocast);
+// The generators' states that the replay begins with.
+bool keep_generators(FrameBody& b, PyObject* arguments, PyObject* keywords) {
+  if (!(b.flags & kPreserveRng)) return true;
+  b.rng = call(torch_api.get_state).release();
+  if (!b.rng || has_no_device()) return b.rng != nullptr;
+  const int used = devices_are_used();
+  b.begun_without_devices = used == 0;
+  return used == 0 || (used == 1 && keep_devices(arguments, keywords, &b.devices));
+}
+
+// Refuses a region that was the first to use the devices: what it drew there cannot be repeated.
+bool devices_unchanged(const FrameBody& b) {
+  if (!b.begun_without_devices) return true;
+  const int used = devices_are_used();
+  if (used == 1)
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "PyTorch's device state was initialized in the forward pass of a Checkpoint, which is not "
+        "allowed. Please open an issue if you need this feature.");
+  return used == 0;
+}
+
+// What is rarely there: autocast, a mode that sets the default device.
+bool keep_environment(FrameBody& b) {
+  int needed = call_bool(torch_api.is_any_autocast);
   if (needed == 0) {
     const Ref modes = call(torch_api.function_modes);
     if (!modes) return false;
     needed = PyLong_AsLong(modes.get()) != 0;
   }
   if (needed <= 0) return needed == 0;
-  const Ref preserve(PyBool_FromLong(b.flags & kPreserveRng));
-  b.environment =
-      call(torch_api.capture_environment, preserve.get(), arguments, keywords ? keywords : Py_None)
-          .release();
+  b.environment = call(torch_api.capture_environment).release();
   return b.environment != nullptr;
 }
 
@@ -302,18 +321,14 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   Frame* before = flags & kByPolicy ? layer_before(module) : nullptr;
   const Ref keep_before = Ref::borrow(before ? object(before) : nullptr);  // hooks may run
   if (!keep_inputs(b, before, arguments, keywords)) return nullptr;
-  if ((flags & kPreserveRng) && !(b.rng = call(torch_api.get_state).release())) return nullptr;
-  if (!keep_environment(b, arguments, keywords)) return nullptr;
+  if (!keep_generators(b, arguments, keywords) || !keep_environment(b)) return nullptr;
 
   const int64_t begin = is_traced() ? now_ns() : 0;
   Ref result = run_forward(frame, arguments, keywords);
   if (!result) return nullptr;
   b.completed = true;
   if (!b.counted.empty()) b.counted.clear();
-  if (torch_api.has_accelerator && b.environment) {
-    const Ref checked(PyObject_CallMethod(b.environment, "after_forward", nullptr));
-    if (!checked) return nullptr;
-  }
+  if (!devices_unchanged(b)) return nullptr;
   if (!b.replayed && !region_seal(b.region)) return nullptr;
   if (flags & kDiscards) discard_outputs(frame, result.get(), arguments, keywords);
   Counters& counters = module->counters;

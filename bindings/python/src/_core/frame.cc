@@ -86,6 +86,7 @@ void frame_free(PyObject* self) {
   for (PyObject* record : b.records) Py_XDECREF(record);
   Py_XDECREF(b.function);
   Py_XDECREF(b.names);
+  release_devices(&b.devices);
   Py_XDECREF(b.environment);
   Py_XDECREF(b.extras);
   Py_XDECREF(b.measures);

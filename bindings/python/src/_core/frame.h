@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core.h"
+#include "devices.h"
 #include "meter.h"
 #include "pool.h"
 #include "torch_api.h"
@@ -65,6 +66,7 @@ struct FrameState {
   rc_region* region = nullptr;
   bool replayed = false;   // the region is no longer EMPTY; another replay needs another one
   bool completed = false;  // the forward has returned
+  bool begun_without_devices = false;  // the process had them, but had not used them yet
   uint32_t flags = 0;
   uint32_t measurement = 0;                        // of the meter, that its forward ran in
   PyObject *function = nullptr, *names = nullptr;  // names of the last inputs: keywords
@@ -85,6 +87,7 @@ struct FrameBody : FrameState {
   std::vector<Returned> outputs;               // in a unit of several layers
   std::vector<PyObject*> records;  // tensors that record() copied, where the core cannot
   std::vector<Metered> metered;
+  std::vector<DeviceState> devices;  // where the process uses any
 
   bool fits_pool() const { return holders.capacity() <= kPooledEntries && counted.empty(); }
   void reset() {
@@ -212,7 +215,7 @@ bool check_run(Frame* frame, Run* run);
 void explain(const FrameBody& b, PyObject* mismatches);
 
 // tail.cc: whether to end a replay that has made all by an exception.
-bool stop_pays(Run* run);
+bool stop_pays(Run* run, size_t last);  // `last`: the index of the last value
 // A region hands its inputs to the hooks around it: its function is still to run.
 extern thread_local bool region_begins;
 

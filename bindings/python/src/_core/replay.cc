@@ -74,7 +74,8 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
     kept = unawaited(run, index, tensor);
   }
   if (!kept) return nullptr;
-  if (r.count == r.values.size() && (b.flags & kEarlyStop) && !r.keep_outputs && stop_pays(run))
+  if (r.count == r.values.size() && (b.flags & kEarlyStop) && !r.keep_outputs &&
+      stop_pays(run, index))
     return stop(run, kept);
   return kept;
 }
@@ -189,7 +190,7 @@ bool same_state(PyObject* a, PyObject* b) {
   return cpu_bytes(a, &x, &n) && cpu_bytes(b, &y, &m) && n == m && std::memcmp(x, y, n) == 0;
 }
 
-// Sets the generator for the replay; `before` is what to put back. A forward that left the
+// Sets the CPU's generator for the replay; `before` is what to put back. A forward that left the
 // generator as it was may still have drawn, as inside of fork_rng: its state at the begin is always
 // kept.
 bool swap_rng(const FrameBody& b, Ref* before) {
@@ -248,8 +249,11 @@ bool replay_function(Frame* frame, Run* run) {
   bool ok = gather_inputs(frame, run, arguments.get(), &keywords);
   const Ref keep(keywords);
   Ref before;
+  std::vector<DeviceState> devices_before;
   ok = ok && swap_rng(b, &before);
+  ok = ok && (b.devices.empty() || swap_devices(b.devices, &devices_before));
   ok = ok && run_again(frame, run, arguments.get(), keywords);
+  restore_devices(&devices_before);
   if (before) {
     const PendingError pending;
     if (!call(torch_api.set_state, before.get())) PyErr_Clear();

@@ -58,8 +58,13 @@ thread_local bool region_begins = false;
 // True if stopping saves something, or would be missed: what is left after the last save is the
 // operator that saves, and it may end where the Python code behind it only returns. A dispatch mode
 // would see it run.
-bool stop_pays(Run* run) {
+//
+// On a device the operator has only been put into a queue: its time is not known here, and a matrix
+// product saves its input before it begins.
+bool stop_pays(Run* run, size_t last) {
   const FrameBody& b = run->b.frame->b;
+  const TensorHeader& header = b.headers[last];
+  if (header.ndim < 0 ? !has_no_device() : header.device.device_type != kDLCPU) return true;
   if (!b.completed || b.environment || b.extras || region_begins || b.tail_ns >= kStopNs)
     return true;
   const Ref modes = call(torch_api.dispatch_modes);

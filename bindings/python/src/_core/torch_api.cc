@@ -56,7 +56,7 @@ bool make_names() {
          intern(&names.f_back, "f_back") && intern(&names.code, "__code__") &&
          intern(&names.globals, "__globals__") && intern(&names.co_names, "co_names") &&
          intern(&names.closure, "__closure__") && intern(&names.cell_contents, "cell_contents") &&
-         intern(&names.defaults, "__defaults__");
+         intern(&names.defaults, "__defaults__") && intern(&names.initialized, "_initialized");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {
@@ -85,6 +85,9 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"guard_function", &torch_api.guard_function},
       {"Module", &torch_api.nn_module_type},
       {"FunctionType", &torch_api.function_type},
+      {"device_module", &torch_api.device_module},
+      {"device_generators", &torch_api.device_generators},
+      {"devices_of", &torch_api.devices_of},
       {"StopReplay", &torch_api.stop_error},
       {"CheckpointError", &torch_api.checkpoint_error},
       {"Error", &torch_api.error},
@@ -94,9 +97,6 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
   };
   for (const auto& w : wanted)
     if (!take(callables, w.key, w.out)) return nullptr;
-  PyObject* accelerator = nullptr;
-  if (!take(callables, "has_accelerator", &accelerator)) return nullptr;
-  torch_api.has_accelerator = PyObject_IsTrue(accelerator) == 1;
   PyObject* capsule = PyDict_GetItemString(callables, "dlpack_exchange_api");
   if (capsule && PyCapsule_IsValid(capsule, "dlpack_exchange_api")) {
     exchange =

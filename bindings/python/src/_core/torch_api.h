@@ -21,10 +21,11 @@ struct TorchApi {
       *graph_exec_group, *make_saved_tensor, *is_any_autocast, *function_modes, *dispatch_modes,
       *get_state, *set_state;
   PyObject *capture_environment, *replay_in_environment, *only_returns, *before_shared_replay,
-      *profiler_enabled, *guard_function;  // rcore's own, for what is rare
+      *profiler_enabled, *guard_function, *device_generators,
+      *devices_of;  // rcore's own, for what is rare
   PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type,
       *parameter_type, *nn_module_type, *function_type;
-  bool has_accelerator = false;
+  PyObject* device_module;  // of the accelerator, or None
 };
 extern TorchApi torch_api;
 
@@ -32,7 +33,7 @@ extern TorchApi torch_api;
 struct Names {
   PyObject *is_leaf, *base, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
       *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach, *f_lasti, *f_back,
-      *code, *globals, *co_names, *closure, *cell_contents, *defaults;
+      *code, *globals, *co_names, *closure, *cell_contents, *defaults, *initialized;
 };
 extern Names names;
 

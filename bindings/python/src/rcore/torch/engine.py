@@ -58,7 +58,8 @@ def _make_saved_tensor(tensor: torch.Tensor, is_output: bool) -> _HeldInput:
     return _HeldInput(tensor)
 
 
-def _setup() -> bool:
+def set_up() -> bool:
+    """Hands over what the extension calls; whether it reads headers by torch's capsule."""
     # Older releases had the address as a plain number; those are read through attributes.
     api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     generator = torch.default_generator
@@ -90,13 +91,15 @@ def _setup() -> bool:
         "Parameter": torch.nn.Parameter,
         "Module": torch.nn.Module,
         "FunctionType": types.FunctionType,
-        "has_accelerator": environment.has_accelerator(),
+        "device_module": environment.device_module(),
+        "device_generators": environment.device_generators,
+        "devices_of": environment.devices_of,
         "dlpack_exchange_api": api if type(api).__name__ == "PyCapsule" else None,
     })
 
 
 #: Whether tensors' headers are read through torch's exchange capsule.
-exchange_capsule: bool = _setup()
+exchange_capsule: bool = set_up()
 
 _POLICY = _core.make_policy(
     '{"rcore_policy": 1, "kinds": ["checkpoint", {"name": "discard", "discards_output": true}],'

@@ -1,12 +1,12 @@
 # rcore/torch/environment.py: the state of torch that a replay must see as its forward saw it, where
 # it is not the default.
-"""What a replay restores beside the CPU generator: autocast, the default device, and the generators
-of devices.
+"""What a replay restores beside the CPU's generator: autocast and the default device; and where the
+extension finds the generators of devices.
 """
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from rcore.errors import Error
 
 __all__ = [
-    "Environment", "capture_environment", "has_accelerator", "refuse_sharded",
-    "replay_in_environment"
+    "Environment", "capture_environment", "device_generators", "device_module", "devices_of",
+    "refuse_sharded", "replay_in_environment"
 ]
 
 
@@ -27,9 +27,27 @@ def _accelerator() -> str | None:
     return device.type if device is not None else None
 
 
-def has_accelerator() -> bool:
-    """Whether this process can use a device with a generator of its own."""
-    return _accelerator() is not None
+def device_module() -> Any:
+    """The module of this process's accelerator, such as ``torch.cuda``; None without one."""
+    device = _accelerator()
+    return torch.get_device_module(device) if device is not None else None
+
+
+def device_generators() -> list[tuple[Callable[[], torch.Tensor], Callable[[torch.Tensor], Any]]]:
+    """How to read and set the generator of each device; once the process uses its devices."""
+    module = device_module()
+    generators = getattr(module, "default_generators", None)
+    if generators is None:  # one device, whose module has the functions
+        return [(module.get_rng_state, module.set_rng_state)]
+    return [(g.get_state, g.set_state) for g in generators]
+
+
+def devices_of(arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -> list[int]:
+    """The current device, and those that hold tensors among the arguments."""
+    kind, module = _accelerator(), device_module()
+    used = {t.device.index for t in tree_leaves((arguments, keywords))
+            if isinstance(t, torch.Tensor) and t.device.type == kind}
+    return sorted(used | {module.current_device()})
 
 
 def _autocast_of(device: str) -> dict[str, Any] | None:
@@ -46,50 +64,14 @@ def _autocast_of(device: str) -> dict[str, Any] | None:
 class Environment:
     """The state at the begin of a region."""
 
-    def __init__(self, preserve_rng: bool, arguments: tuple[Any, ...],
-                 keywords: dict[str, Any] | None) -> None:
-        self.device_type = _accelerator()
-        self.autocast = [_autocast_of(d) for d in ("cpu", self.device_type) if d is not None]
+    def __init__(self) -> None:
+        kinds = ("cpu", _accelerator())
+        self.autocast = [_autocast_of(kind) for kind in kinds if kind is not None]
         self.default_device = next((m for m in reversed(_get_current_function_mode_stack())
                                     if isinstance(m, DeviceContext)), None)
-        self.preserve_rng = preserve_rng
-        self.generators: list[tuple[int, torch.Tensor]] = []
-        self.initialised = False
-        if self.device_type is not None:
-            module = torch.get_device_module(self.device_type)
-            self.initialised = bool(getattr(module, "_initialized", True))
-            if preserve_rng and self.initialised:
-                devices = {t.device.index for t in tree_leaves((arguments, keywords))
-                           if isinstance(t, torch.Tensor) and t.device.type == self.device_type}
-                devices.add(module.current_device())
-                self.generators = [(d, module.get_rng_state(d)) for d in sorted(devices)]
-
-    def after_forward(self) -> None:
-        """Refuses a device that the region itself initialised: its generator could not be captured.
-        """
-        if self.device_type is None or self.initialised or not self.preserve_rng:
-            return
-        if getattr(torch.get_device_module(self.device_type), "_initialized", False):
-            raise RuntimeError(
-                "PyTorch's device state was initialized in the forward pass of a Checkpoint, "
-                "which is not allowed. Please open an issue if you need this feature.")
-
-    @contextlib.contextmanager
-    def _generators_restored(self) -> Iterator[None]:
-        module = torch.get_device_module(self.device_type)
-        before = [(d, module.get_rng_state(d)) for d, _ in self.generators]
-        try:
-            for device, state in self.generators:
-                module.set_rng_state(state, device)
-            yield
-        finally:
-            for device, state in before:
-                module.set_rng_state(state, device)
 
     def enter(self, stack: contextlib.ExitStack) -> None:
         """Installs the state until ``stack`` is closed."""
-        if self.generators:
-            stack.enter_context(self._generators_restored())
         for settings in self.autocast:
             if settings is not None:
                 stack.enter_context(torch.amp.autocast(**settings))
@@ -97,10 +79,9 @@ class Environment:
             stack.enter_context(self.default_device)
 
 
-def capture_environment(preserve_rng: bool, arguments: tuple[Any, ...],
-                        keywords: dict[str, Any] | None) -> Environment:
+def capture_environment() -> Environment:
     """Called by the extension where something is not at its default."""
-    return Environment(preserve_rng, arguments, keywords)
+    return Environment()
 
 
 def _enter_defaults(stack: contextlib.ExitStack) -> None:
