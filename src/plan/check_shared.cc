@@ -1,260 +1,45 @@
-// src/plan/check_shared.cc: the proof of a lower bound where one memory row or two and a link of
-// one price per byte are all that the certificate names; see check.h.
-//
-// Kept or offloaded, a tensor takes as much of memory + link. So every plan is a choice of what is
-// not recomputed, whose bytes beyond memory pay the link's price, and a split of it into what is
-// kept and what is offloaded. All choices that could cost less than the claim are walked, with the
-// exact least cost of the tensors still to come; for each it is shown that its tensors do not split
-// below the claim: sums of whole tensors, with one in part where one may be cut.
-//
-// A second row is one in which some tensors (late ones) take as much whatever becomes of them, and
-// the others as much as in the first row, but for a constant. With capacities C1 and C2,
-//   early + late <= C1 and early <= C2   is   early + max(late, C1 - C2) <= C1,
-// so that late tensors together have a floor.
+// src/plan/check_shared.cc: see check_shared.h.
+#include "src/plan/check_shared.h"
+
 #include <algorithm>
 #include <cstddef>
-#include <map>
 #include <numeric>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "src/plan/check.h"
-#include "src/plan/check_kinds.h"
 
 namespace rc {
 namespace {
 
-constexpr int64_t kScale = int64_t{1} << 20;  // of PlanBoundRow::price
 constexpr int64_t kMostSums = 12'000'000;
 constexpr int kMostLeaves = 2000;
-constexpr size_t kFewParts = 8;
+constexpr size_t kFewParts = 8, kManyParts = 4;
 constexpr int64_t kFewRows = 64;
+// Of the walks: before a cut's rows are taken one after another, and in all.
+constexpr uint64_t kFillSteps = 2'000'000, kMostSteps = 50'000'000;
 
-class SharedProof {
- public:
-  // inner: the row that late tensors are not in; NULL: there is none.
-  SharedProof(const PlanStage& stage, const PlanBoundRow& row, const PlanBoundRow* inner,
-              size_t limit)
-      : stage_(stage), row_(row), inner_(inner), limit_(limit) {}
-
-  // Whether the stage is of this kind.
-  bool prepare();
-  bool holds(int64_t claim);
-
- private:
-  bool add_item(size_t c, size_t l, const PlanItem& item);
-  bool set_price(const PlanItem& item, const PlanChoice& moved, const PlanChoice& kept);
-  int64_t use(const PlanBoundRow& row, size_t c, size_t l, const PlanItem& item,
-              const PlanChoice& choice) const;
-  int64_t use(size_t c, size_t l, const PlanItem& item, const PlanChoice& choice) const {
-    return use(row_, c, l, item, choice);
-  }
-  bool is_row(const PlanBoundRow& row) const;
-  int64_t room_of(const PlanBoundRow& row) const;
-  bool set_late(size_t c, size_t l, const PlanItem& item, bool moves, ProofKind& kind);
-  int64_t rounded(int64_t room, bool late) const;
-  void round_room();
-  ProofWide price_of(const ProofKind& kind) const { return kind.late ? late_lambda_ : lambda_; }
-  bool build(const ProofParts& cut);
-  ProofWide priced(const ProofKind& kind, const ProofWay& way) const {
-    return way.cost * scale_ + price_of(kind) * way.weight;
-  }
-  ProofWide lowest(const ProofKind& kind) const;
-  std::vector<ProofPoint> joined(const std::vector<ProofPoint>& a, const std::vector<ProofPoint>& b,
-                                 ProofWay by, int64_t times, ProofWide ahead, int64_t lightest,
-                                 bool late) const;
-  bool excluded(size_t cut);
-  bool parts_excluded(const ProofParts& cut, int64_t floor);
-  bool walk(size_t kind, ProofWide cost, int64_t room, int64_t memory);
-  bool choose(size_t kind, size_t way, int64_t left, ProofWide cost, int64_t room, int64_t memory);
-  bool splits_below(ProofWide cost, int64_t room);
-  // early: of the sum, what early kinds have at least.
-  bool sum_between(const std::vector<int64_t>& count, int64_t early, int64_t low, int64_t high,
-                   int64_t row, int64_t rows) const;
-
-  const PlanStage& stage_;
-  const PlanBoundRow row_;
-  const PlanBoundRow* const inner_;
-  const size_t limit_;
-  std::map<ProofKind, int64_t> all_;
-  std::vector<ProofKind> kinds_;
-  std::vector<int64_t> count_;
-  int64_t memory_ = 0, link_ = 0, factor_ = 0;   // factor: of the link in memory's row
-  int64_t price_ = 0, per_ = 0;                  // of the link: so much for so many bytes
-  int64_t jump_ = 0;                             // of memory's row: the smallest that may move
-  ProofWide scale_ = 1, slope_ = 0, claim_ = 0;  // costs are scaled so that the slope is whole
-  ProofWide lambda_ = 0, late_lambda_ = 0;       // the certificate's prices, scaled likewise
-  int64_t inner_room_ = 0;                       // for the weight of the early ones
-  int64_t floor_ = 0;                            // of the late ones, beside a cut one of them
-  int64_t late_room_ = 0;                        // where the late ones begin, on the way down
-  size_t first_late_ = 0;                        // of the kinds
-  ProofWide worth_ = 0;
-  std::vector<ProofFront> fronts_;
-  std::vector<int64_t> kept_;  // [kind] on the way down
-  int leaves_ = 0;
-};
-
-int64_t SharedProof::use(const PlanBoundRow& row, size_t c, size_t l, const PlanItem& item,
-                         const PlanChoice& choice) const {
-  const PlanState& state = stage_.states[size_t(row.state)];
-  const bool own_chunk = size_t(state.chunk) == c;
-  const int64_t times = state.held[c] - (own_chunk && l > size_t(row.layer) ? 1 : 0);
-  const bool now =
-      own_chunk && l == size_t(row.layer) && (item.moment < 0 || item.moment == row.moment);
-  return times * choice.kept_bytes + (now ? choice.transient_bytes : 0);
-}
-
-// One price per byte for all that may be offloaded.
-bool SharedProof::set_price(const PlanItem& item, const PlanChoice& moved, const PlanChoice& kept) {
-  if (moved.kept_bytes != 0 || moved.link_bytes != kept.kept_bytes || moved.cost < kept.cost)
-    return false;
-  const int64_t more = moved.cost - kept.cost;
-  if (more > 0 && item.cut_offload && item.rows > 1) return false;
-  if (per_ == 0) {
-    const int64_t common = std::max<int64_t>(1, std::gcd(more, moved.link_bytes));
-    price_ = more / common;
-    per_ = moved.link_bytes / common;
-  }
-  return ProofWide(more) * per_ == ProofWide(price_) * moved.link_bytes;
-}
-
-// Which of the two a tensor is in the second row, less what it takes there anyway.
-bool SharedProof::set_late(size_t c, size_t l, const PlanItem& item, bool moves, ProofKind& kind) {
-  if (inner_ == nullptr) return true;
-  bool early = true, late = true, any = false;
-  int64_t more = 0, fixed = 0;
-  for (const PlanChoice& choice : item.choices) {
-    if (choice.option == PlanOption::kOffload && !moves) continue;
-    const int64_t outer = use(c, l, item, choice), inner = use(*inner_, c, l, item, choice);
-    if (!any) more = inner - outer, fixed = inner;
-    any = true;
-    early = early && inner - outer == more;
-    late = late && inner == fixed;
-    // ProofParts of it likewise.
-    if (item.rows > 1 && (outer % item.rows != 0 || inner % item.rows != 0)) return false;
-  }
-  kind.late = !early;
-  inner_room_ -= early ? more : fixed;
-  return early || late;
-}
-
-bool SharedProof::add_item(size_t c, size_t l, const PlanItem& item) {
-  ProofKind kind;
-  const PlanChoice *kept = item.find(PlanOption::kKeep), *moved = item.find(PlanOption::kOffload);
-  const int64_t layers = int64_t(stage_.chunks[c].layers.size());
-  const bool tail = c + 1 == stage_.chunks.size() && int64_t(l) >= layers - stage_.tail_margin;
-  if (!set_late(c, l, item, !tail, kind)) return false;
-  if (kept != nullptr) kind.ways.push_back({use(c, l, item, *kept), kept->cost});
-  if (moved != nullptr && moved->link_bytes > 0 && moved->link_bytes >= stage_.min_offload_bytes) {
-    if (kept == nullptr || !set_price(item, *moved, *kept)) return false;
-    const int64_t freed = kind.ways[0].weight - use(c, l, item, *moved);
-    // Where it frees nothing, keeping it is no worse.
-    if (!tail && freed > 0) {
-      if (freed % moved->link_bytes != 0) return false;
-      if (factor_ == 0) factor_ = freed / moved->link_bytes;
-      if (freed != factor_ * moved->link_bytes || freed > kind.ways[0].weight) return false;
-      kind.link = moved->link_bytes;
-      if (item.cut_offload) kind.rows = item.rows;
-      jump_ = jump_ == 0 ? freed : std::min(jump_, freed);
-    }
-  }
-  for (const PlanChoice& choice : item.choices) {
-    if (&choice == kept || choice.link_bytes > 0) continue;
-    if (choice.option == PlanOption::kOffload) return false;
-    if (choice.option == PlanOption::kRecompute && kept != nullptr && item.cut_recompute &&
-        item.rows > 1) {
-      kind.cut_rows = item.rows;
-      kind.replay = kind.ways.size();
-    }
-    kind.ways.push_back({use(c, l, item, choice), choice.cost});
-  }
-  ++all_[kind];
-  return !kind.ways.empty();
-}
-
-// Sums of ways are what they share apart, so that room between two such sums is none.
-int64_t SharedProof::rounded(int64_t room, bool late) const {
-  int64_t all = 0, base = 0;
-  for (const auto& [kind, count] : all_) {
-    if (kind.late && !late) continue;
-    base += kind.ways[0].weight * count;
-    for (const ProofWay& way : kind.ways) all = std::gcd(all, way.weight - kind.ways[0].weight);
-    if (kind.cut_rows > 0) {
-      all = std::gcd(all, kind.ways[0].weight / kind.cut_rows);
-      all = std::gcd(all, kind.ways[kind.replay].weight / kind.cut_rows);
-    }
-    all = std::gcd(all, factor_ * (kind.link / kind.rows));
-  }
-  const int64_t spare = room - base;
-  return all > 0 ? room - (spare % all + all) % all : room;
-}
-
-void SharedProof::round_room() {
-  memory_ = rounded(memory_, true);
-  inner_room_ = rounded(inner_room_, false);
-  int64_t link = 0;
-  for (const auto& [kind, count] : all_) link = std::gcd(link, kind.link / kind.rows);
-  if (link > 0) link_ -= link_ % link;
-}
-
-bool SharedProof::is_row(const PlanBoundRow& row) const {
-  if (row.kind != PlanBoundRow::kMemoryAndLink || row.price < 0) return false;
-  if (row.state < 0 || size_t(row.state) >= stage_.states.size()) return false;
-  const PlanChunk& chunk = stage_.chunks[size_t(stage_.states[size_t(row.state)].chunk)];
-  if (row.layer < 0 || size_t(row.layer) >= chunk.layers.size()) return false;
-  const PlanLayerClass& own = stage_.classes[size_t(chunk.layers[size_t(row.layer)])];
-  return row.moment >= 0 && size_t(row.moment) < own.moments.size();
-}
-
-int64_t SharedProof::room_of(const PlanBoundRow& row) const {
-  const PlanChunk& chunk = stage_.chunks[size_t(stage_.states[size_t(row.state)].chunk)];
-  const PlanLayerClass& own = stage_.classes[size_t(chunk.layers[size_t(row.layer)])];
-  return stage_.budget - stage_.fixed_bytes - own.moments[size_t(row.moment)];
-}
-
-bool SharedProof::prepare() {
-  if (!is_row(row_) || (inner_ != nullptr && !is_row(*inner_))) return false;
-  if (stage_.host_bytes >= 0 && stage_.chunks.size() > 1) return false;
-  memory_ = room_of(row_);
-  inner_room_ = inner_ != nullptr ? room_of(*inner_) : 0;
-  for (size_t c = 0; c < stage_.chunks.size(); ++c)
-    for (size_t l = 0; l < stage_.chunks[c].layers.size(); ++l)
-      for (const PlanItem& item : stage_.classes[size_t(stage_.chunks[c].layers[l])].items)
-        if (!add_item(c, l, item)) return false;
-  if (factor_ == 0) return false;
-  link_ = stage_.link_bytes;
-  for (const PlanState& state : stage_.states)
-    if (stage_.host_bytes >= 0) link_ = std::min(link_, stage_.host_bytes / state.held[0]);
-  int64_t movable = 0;
-  for (const auto& [kind, count] : all_) movable += kind.link * count;
-  link_ = std::min(link_, movable);
-  round_room();
-  scale_ = ProofWide(per_) * factor_ * kScale;
-  slope_ = ProofWide(price_) * kScale;
-  late_lambda_ = ProofWide(row_.price) * per_ * factor_;
-  lambda_ = late_lambda_ + (inner_ != nullptr ? ProofWide(inner_->price) * per_ * factor_ : 0);
-  worth_ = lambda_ * memory_ + std::max<ProofWide>(0, lambda_ - slope_) * factor_ * link_;
-  return true;
-}
+}  // namespace
 
 // The least of a tensor's cost and priced weight.
 ProofWide SharedProof::lowest(const ProofKind& kind) const {
   ProofWide low = kProofFar;
-  for (const ProofWay& way : kind.ways) low = std::min(low, priced(kind, way));
+  for (size_t way = 0; way < kind.ways.size(); ++way)
+    low = std::min(low, cost_of(kind, way) + price_of(kind) * kind.ways[way].weight);
   return low;
 }
 
-// The best of a, and of b with `times` more of a way, less what cannot end below the claim: `ahead`
+// The best of a, and of b moved by (weight, cost), less what cannot end below the claim: `ahead`
 // is what all else adds to the Lagrangian at least, `lightest` what it weighs.
 std::vector<ProofPoint> SharedProof::joined(const std::vector<ProofPoint>& a,
-                                            const std::vector<ProofPoint>& b, ProofWay by,
-                                            int64_t times, ProofWide ahead, int64_t lightest,
+                                            const std::vector<ProofPoint>& b, int64_t weight,
+                                            ProofWide cost, ProofWide ahead, int64_t lightest,
                                             bool late) const {
   std::vector<ProofPoint> out;
-  const int64_t weight = by.weight * times, room = memory_ + factor_ * link_;
-  const ProofWide cost = by.cost * scale_ * times, lambda = late ? late_lambda_ : lambda_;
-  const ProofWide base = ahead - worth_ + (late ? (lambda_ - late_lambda_) * floor_ : 0);
+  const int64_t room = memory_ + factor_ * link_;
+  const ProofWide lambda = late ? side_->late_lambda : side_->lambda;
+  const ProofWide base =
+      ahead - side_->worth + (late ? (side_->lambda - side_->late_lambda) * floor_ : 0);
   for (size_t i = 0, j = 0; i < a.size() || j < b.size();) {
     const bool first = j == b.size() || (i < a.size() && a[i].weight <= b[j].weight + weight);
     const ProofPoint next = first ? a[i++] : ProofPoint{b[j].weight + weight, b[j].cost + cost};
@@ -270,6 +55,21 @@ std::vector<ProofPoint> SharedProof::joined(const std::vector<ProofPoint>& a,
 
 // Fronts of the kinds from each on; `cut`: one tensor is apart.
 bool SharedProof::build(const ProofParts& cut) {
+  const size_t n = kinds_.size();
+  staying_.assign(n + 1, 0);
+  for (size_t k = n; k-- > 0;) {
+    int64_t least = kinds_[k].ways[0].weight;
+    for (size_t way = 0; way < kinds_[k].ways.size(); ++way)
+      least = std::min(least, stays(kinds_[k], way));
+    staying_[k] = staying_[k + 1] + least * count_[k];
+  }
+  return std::all_of(sides_.begin(), sides_.end(), [&](ProofSide& side) {
+    side_ = &side;
+    return build_side(cut);
+  });
+}
+
+bool SharedProof::build_side(const ProofParts& cut) {
   const size_t n = kinds_.size();
   ProofWide ahead = 0;
   int64_t lightest = 0;
@@ -287,14 +87,15 @@ bool SharedProof::build(const ProofParts& cut) {
     ahead += lowest(kinds_[k]) * count_[k];
     lightest += light(kinds_[k]) * count_[k];
   }
-  fronts_.assign(n + 1, {});
-  fronts_[n].points = {{0, 0}};
-  if (inner_ != nullptr && first_late_ == n) raise(fronts_[n].points, floor_);
-  fronts_[n].plant(slope_);
+  std::vector<ProofFront>& fronts = side_->fronts;
+  fronts.assign(n + 1, {});
+  fronts[n].points = {{0, 0}};
+  if (inner_ != nullptr && first_late_ == n) raise(fronts[n].points, floor_);
+  fronts[n].plant(slope_);
   size_t points = 0;
   for (size_t k = n; k-- > 0;) {
     const ProofKind& kind = kinds_[k];
-    std::vector<ProofPoint> front = fronts_[k + 1].points;
+    std::vector<ProofPoint> front = fronts[k + 1].points;
     const ProofWide each = lowest(kind);
     for (int64_t left = count_[k]; left > 0;) {
       // All of a block do the same: with blocks of 1, 2, 4, ... every number of two ways comes up.
@@ -304,14 +105,15 @@ bool SharedProof::build(const ProofParts& cut) {
       ahead -= each * block;
       lightest -= light(kind) * block;
       std::vector<ProofPoint> sum;
-      for (const ProofWay& way : kind.ways)
-        sum = joined(sum, front, way, block, ahead, lightest, kind.late);
+      for (size_t way = 0; way < kind.ways.size(); ++way)
+        sum = joined(sum, front, kind.ways[way].weight * block, cost_of(kind, way) * block, ahead,
+                     lightest, kind.late);
       front.swap(sum);
     }
     if (k == first_late_) raise(front, floor_);
-    fronts_[k].points = std::move(front);
-    fronts_[k].plant(slope_);
-    points += fronts_[k].points.size();
+    fronts[k].points = std::move(front);
+    fronts[k].plant(slope_);
+    points += fronts[k].points.size();
     if (points > limit_) return false;
   }
   return true;
@@ -396,8 +198,7 @@ bool SharedProof::choose(size_t kind, size_t way, int64_t left, ProofWide cost, 
     const int64_t rest = room - mine.weight * n;
     const bool moves = kinds_[kind].link > 0 && way == 0;
     if (moves) kept_[kind] = n;
-    const int64_t stays = mine.weight - (moves ? factor_ * kinds_[kind].link : 0);
-    const int64_t free = memory - stays * n;
+    const int64_t free = memory - stays(kinds_[kind], way) * n;
     const bool good =
         last ? walk(kind + 1, then, rest, free) : choose(kind, way + 1, left - n, then, rest, free);
     if (!good) return false;
@@ -405,16 +206,30 @@ bool SharedProof::choose(size_t kind, size_t way, int64_t left, ProofWide cost, 
   return true;
 }
 
+// Of the kinds from one on beside what memory and link have left, and of a cut that fills them.
+ProofWide SharedProof::least(size_t kind, int64_t room, int64_t memory) const {
+  ProofWide best = -kProofFar;
+  for (const ProofSide& side : sides_) {
+    const ProofFront& front = side.fronts[kind];
+    const ProofWide least =
+        fills_ ? side.cost + front.least(room - side.most, 0, room - lightest_, side.slope)
+               : front.least(room - factor_ * link_, jump_, room, slope_);
+    best = std::max(best, least - side.held * memory);
+  }
+  return best;
+}
+
 // memory: left for what cannot leave it.
 bool SharedProof::walk(size_t kind, ProofWide cost, int64_t room, int64_t memory) {
-  if (memory < 0) return true;
+  if (memory < lightest_ + staying_[kind]) return true;
+  if (++steps_ > last_step_) return false;
   if (kind == first_late_ && inner_ != nullptr) {
-    if (room < floor_ || memory < floor_) return true;
+    if (std::min(room, memory) - lightest_ < floor_) return true;
     late_room_ = room;
   }
-  if (cost + fronts_[kind].least(room - factor_ * link_, jump_, room, slope_) >= claim_)
-    return true;
-  if (kind == kinds_.size()) return !splits_below(cost, room);
+  if (cost + least(kind, room, memory) >= claim_) return true;
+  if (kind == kinds_.size())
+    return fills_ ? !fills_below(cost, room, memory) : cost >= claim_ || !splits_below(cost, room);
   kept_[kind] = 0;
   return choose(kind, 0, count_[kind], cost, room, memory);
 }
@@ -424,6 +239,10 @@ bool SharedProof::excluded(size_t cut) {
   floor_ = memory_ - inner_room_;
   if (cut >= kinds_.size())
     return build({cut, 0, 0}) && walk(0, 0, memory_ + factor_ * link_, memory_);
+  // Parts of one that is better whole (no dearer, no heavier) are no better.
+  const ProofWay &keep = kinds_[cut].ways[0], &other = kinds_[cut].ways[kinds_[cut].replay];
+  if (keep.cost <= other.cost ? keep.weight <= other.weight : keep.weight >= other.weight)
+    return true;
   --count_[cut];
   const bool good = parts_excluded({cut, 1, kinds_[cut].cut_rows - 1}, floor_);
   ++count_[cut];
@@ -442,9 +261,9 @@ bool SharedProof::parts_excluded(const ProofParts& cut, int64_t floor) {
   for (int64_t kept = cut.first; kept <= cut.last; ++kept) {
     const ProofWay way = kind.part(kept);
     const int64_t rest = room - way.weight;
-    const ProofWide least = fronts_[0].least(rest - factor_ * link_, jump_, rest, slope_);
-    if (way.cost * scale_ + least < claim_) left.push_back(kept);
+    if (way.cost * scale_ + least(0, rest, memory_ - way.weight) < claim_) left.push_back(kept);
   }
+  if (!kind.late && slope_ == 0 && left.size() > kManyParts && filled_excluded(cut)) return true;
   if (kind.late && left.size() > kFewParts) {
     const int64_t middle = (cut.first + cut.last) / 2;
     return parts_excluded({cut.kind, cut.first, middle}, floor) &&
@@ -458,8 +277,62 @@ bool SharedProof::parts_excluded(const ProofParts& cut, int64_t floor) {
   return true;
 }
 
+// All numbers of rows at once: exact but for parts of rows, which the leaves leave out.
+bool SharedProof::filled_excluded(const ProofParts& cut) {
+  const ProofKind& kind = kinds_[cut.kind];
+  const ProofWay light = kind.part(cut.first), heavy = kind.part(cut.last);
+  const ProofWay &keep = kind.ways[0], &other = kind.ways[kind.replay];
+  if (heavy.weight <= light.weight) return false;
+  for (ProofSide& side : sides_) {
+    const ProofWide slope =
+        scale_ * (other.cost - keep.cost) / (keep.weight - other.weight) - side.held;
+    const ProofWay& best = slope > 0 ? heavy : light;
+    side.slope = std::max<ProofWide>(slope, 0);
+    // Costs of parts are rounded up.
+    side.cost = (best.cost - 2) * scale_ + side.held * best.weight;
+    side.most = best.weight;
+    for (ProofFront& front : side.fronts) front.plant(side.slope);
+  }
+  fill_ = cut;
+  lightest_ = light.weight;
+  fills_ = true;
+  const int leaves = leaves_;
+  const uint64_t last = last_step_;
+  last_step_ = std::min(last, steps_ + kFillSteps);
+  const bool good = walk(0, 0, memory_ + factor_ * link_, memory_);
+  last_step_ = last;
+  fills_ = false;
+  lightest_ = 0;
+  for (ProofSide& side : sides_)
+    for (ProofFront& front : side.fronts) front.plant(slope_);
+  if (!good) leaves_ = leaves;
+  return good;
+}
+
+// Of the rows that stay below the claim the fewest leave most room.
+bool SharedProof::fills_below(ProofWide cost, int64_t room, int64_t memory) {
+  const ProofKind& kind = kinds_[fill_.kind];
+  int64_t fewest = fill_.last + 1;
+  for (int64_t low = fill_.first; low < fewest;) {
+    const int64_t middle = (low + fewest) / 2;
+    if (cost + kind.part(middle).cost * scale_ < claim_)
+      fewest = middle;
+    else
+      low = middle + 1;
+  }
+  if (fewest > fill_.last) return false;
+  const ProofWay way = kind.part(fewest);
+  if (way.weight > room || way.weight > memory) return false;
+  if (inner_ != nullptr && late_room_ - way.weight < floor_) return false;
+  late_room_ -= way.weight;
+  const bool below = splits_below(cost + way.cost * scale_, room - way.weight);
+  late_room_ += way.weight;
+  return below;
+}
+
 bool SharedProof::holds(int64_t claim) {
   claim_ = claim * scale_;
+  last_step_ = kMostSteps;
   for (const auto& [kind, count] : all_) kinds_.push_back(kind);
   // What cannot move first: it may be too much for memory alone.
   std::stable_partition(kinds_.begin(), kinds_.end(),
@@ -475,16 +348,21 @@ bool SharedProof::holds(int64_t claim) {
   return true;
 }
 
-}  // namespace
-
 bool prove_shared_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim,
                         size_t partial_plans, bool* applies) {
   *applies = false;
-  const std::vector<PlanBoundRow>& rows = plan.certificate.proof;
+  std::vector<PlanBoundRow> rows;
+  const PlanBoundRow* held = nullptr;
+  for (const PlanBoundRow& row : plan.certificate.proof) {
+    if (row.kind == PlanBoundRow::kMemory)
+      held = &row;
+    else
+      rows.push_back(row);
+  }
   if (rows.empty() || rows.size() > 2) return false;
   for (size_t outer = 0; outer < rows.size() && !*applies; ++outer) {
     const PlanBoundRow* inner = rows.size() > 1 ? &rows[1 - outer] : nullptr;
-    SharedProof proof(stage, rows[outer], inner, partial_plans);
+    SharedProof proof(stage, rows[outer], inner, held, partial_plans);
     *applies = proof.prepare();
     if (*applies) return proof.holds(claim);
   }

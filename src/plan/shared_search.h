@@ -29,6 +29,8 @@ struct SharedResult {
   CutMember cut;
   LinkMembers link;
   std::vector<double> prices;  // [row] of a byte of memory and link at the root, for a proof
+  size_t held_row = 0;         // and of what cannot leave memory in the row of all groups
+  double held_price = 0;
 };
 
 // For such a problem.

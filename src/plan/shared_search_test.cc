@@ -26,6 +26,7 @@ StagePlan solved(const PlanStage& stage) {
 template <class Below>
 void draw_choices(const Below& below, bool cuts, RandomStage* s) {
   s->shard = below(4) == 0;
+  s->compress = below(3) == 0;
   s->price = cuts ? 0 : below(3) * 7;
   s->cut_offload = s->cut_recompute = cuts;
   s->unit = below(2) == 0 ? 256 : 1;
@@ -60,6 +61,16 @@ void expect_exact_proof(uint64_t seed, const PlanStage& stage, const StagePlan& 
   EXPECT_FALSE(prove_bound(stage, plan, best.cost + 1, 4'000'000, &finding)) << seed;
 }
 
+bool is_held(const PlanBoundRow& row) {
+  return row.kind == PlanBoundRow::kMemory;
+}
+
+// Rows of memory and link together; none where the certificate is another search's.
+int64_t shared_rows(const std::vector<PlanBoundRow>& rows) {
+  if (rows.empty() || rows[0].kind != PlanBoundRow::kMemoryAndLink) return 0;
+  return int64_t(rows.size()) - std::count_if(rows.begin(), rows.end(), is_held);
+}
+
 PlanStage small_stage(uint64_t seed, bool cuts) {
   std::mt19937_64 random(seed * 104729 + 3);
   const auto below = [&](int n) { return int(random() % uint64_t(n)); };
@@ -81,7 +92,7 @@ PlanStage small_stage(uint64_t seed, bool cuts) {
 
 TEST(SharedSearch, EqualsEveryPlanOnSmallStages) {
   Comparison all;
-  int one_price = 0;
+  int one_price = 0, with_held = 0;
   for (uint64_t seed = 0; seed < uint64_t(testing::rounds(3000)); ++seed) {
     const bool cuts = seed % 3 == 0;
     const PlanStage stage = small_stage(seed, cuts);
@@ -90,11 +101,18 @@ TEST(SharedSearch, EqualsEveryPlanOnSmallStages) {
     PlanCheck check;
     if (!all.add(seed, stage, plan, cuts, &best, &check)) continue;
     const std::vector<PlanBoundRow>& rows = plan.certificate.proof;
-    if (rows.size() != 1 || rows[0].kind != PlanBoundRow::kMemoryAndLink) continue;
+    if (shared_rows(rows) != 1) continue;
     ++one_price;
     EXPECT_TRUE(plan.certificate.optimal) << seed;
     expect_exact_proof(seed, stage, plan, best, check);
+    if (rows.size() == 1) continue;
+    ++with_held;
+    StagePlan wrong = plan;
+    wrong.certificate.proof.back().price = -1;
+    EXPECT_FALSE(check_plan(stage, wrong).bound_proven) << seed;
   }
+  EXPECT_GT(with_held, testing::rounds(50));
+  RecordProperty("with_held", with_held);
   EXPECT_GT(one_price, testing::rounds(800));
   EXPECT_GE(all.optimal, all.solved * 98 / 100);
 }
@@ -138,11 +156,11 @@ TEST(SharedSearch, EqualsEveryPlanWhereTwoLayersAreFullest) {
     const StagePlan plan = solved(stage);
     // One row is the test above.
     const std::vector<PlanBoundRow>& rows = plan.certificate.proof;
-    if (plan.verdict == PlanVerdict::kSolved && rows.size() < 2) continue;
+    if (plan.verdict == PlanVerdict::kSolved && shared_rows(rows) == 1) continue;
     BruteForce best;
     PlanCheck check;
     if (!all.add(seed, stage, plan, cuts, &best, &check)) continue;
-    if (rows.size() != 2 || rows[0].kind != PlanBoundRow::kMemoryAndLink) continue;
+    if (shared_rows(rows) != 2) continue;
     ++two_rows;
     with_link += plan.certificate.link > 0;
     expect_exact_proof(seed, stage, plan, best, check);

@@ -23,6 +23,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kMostRowsGiven = 4;
 
+// As a certificate has it.
+int64_t price_of(double price) {
+  return int64_t(price * double(1 << 20));
+}
+
 // Whether the offloaded bytes keep within link and host.
 bool link_fits(const PlanStage& stage, const StagePlan& plan) {
   const PlanCertificate& c = plan.certificate;
@@ -119,6 +124,12 @@ CountOutcome StageSolver::run_shared(StagePlan& next) {
   nodes_ += result.counts.nodes;
   lower_bound_ = result.counts.lower_bound;
   write_proof(result.prices);
+  if (result.held_price > 0) {
+    PlanBoundRow held = proof_[result.held_row];
+    held.kind = PlanBoundRow::kMemory;
+    held.price = price_of(result.held_price);
+    proof_.push_back(held);
+  }
   if (!result.counts.found) return result.counts.outcome;
   const CutMember* cut = result.has_cut ? &result.cut : nullptr;
   // Where the link costs nothing, what is needed back last goes first.
@@ -150,7 +161,7 @@ void StageSolver::write_proof(const std::vector<double>& prices) {
     row.state = rows_[r].state;
     row.layer = rows_[r].layer;
     row.moment = rows_[r].moment;
-    row.price = int64_t(prices[r] * double(1 << 20));
+    row.price = price_of(prices[r]);
     proof_.push_back(row);
   }
 }

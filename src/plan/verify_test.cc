@@ -1,6 +1,7 @@
 // src/plan/verify_test.cc: what is handed out was checked, and below single layers it has units.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "src/plan/plan.h"
@@ -62,11 +63,15 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
       {"deepseek-v3", {{"expert_model_parallel_size", 64}}}};
   int solved = 0;
   for (const auto& one : cases) {
-    for (const double fraction : {0.2, 0.3, 0.5, 0.7, 0.8}) {
-      SCOPED_TRACE(one.model + std::string(" ") + std::to_string(fraction));
+    for (int i = 0; i < 12; ++i) {
+      const double fraction = std::array{0.1, 0.2, 0.3, 0.5, 0.7, 0.8}[size_t(i / 2)];
+      const bool token_split = i % 2 == 1;
+      SCOPED_TRACE(one.model + std::string(" ") + std::to_string(fraction) +
+                   (token_split ? " with token cuts" : ""));
       const json ask = request(one.model, one.layout,
                                {{"budget_fraction", fraction},
-                                {"options", {"recompute", "offload", "split", "compress"}}});
+                                {"options", {"recompute", "offload", "split", "compress"}},
+                                {"token_split", token_split}});
       std::shared_ptr<const Plan> plan;
       const Status made = make_plan(read(ask), &plan);
       if (made.code() == RC_E_BUDGET) continue;
@@ -78,7 +83,7 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
       }
     }
   }
-  EXPECT_GT(solved, 60);
+  EXPECT_GT(solved, 120);
 }
 
 // A tensor of few bytes per token is not cut where its share of a rank is no whole number of them.
