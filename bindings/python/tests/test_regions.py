@@ -334,3 +334,19 @@ def test_a_method_that_runs_one_part_or_another_changes_the_buffers_of_each_once
     for step in range(3):
         model(x).sum().backward()
         assert model.parts[1][1].num_batches_tracked.item() == 2 * (step + 1)
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_a_record_behind_gradients_inside_the_region(early_stop):
+    def f(v):
+        (inside,) = torch.autograd.grad(leaf.exp().sum(), leaf)
+        choice = rt.record(v.detach().argmax(0))
+        chosen.append(choice)
+        return v.sin() * inside * choice
+
+    chosen, leaf = [], torch.randn(4, requires_grad=True)
+    x = torch.randn(3, 4, requires_grad=True)
+    ours(f, x, early_stop=early_stop).sum().backward()
+    want, x.grad = x.grad, None
+    f(x).sum().backward()
+    assert torch.equal(want, x.grad) and all(torch.equal(c, chosen[0]) for c in chosen)

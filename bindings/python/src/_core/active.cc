@@ -82,6 +82,8 @@ PyObject* replay_record(Run* run, PyObject* tensor) {
   if (!run->b.frame) return Py_NewRef(tensor);
   FrameBody& b = run->b.frame->b;
   const uint32_t index = run->b.next_record++;
+  if (index >= b.n_records && !b.completed)
+    return Py_NewRef(tensor);  // the forward is not there yet
   if (index >= b.n_records) return raise_other_record(b, "more records than the forward made");
   if (PyObject* copy = b.records[index]) {
     const Ref plain(PyObject_CallMethod(tensor, "detach", nullptr));
