@@ -378,3 +378,15 @@ def test_without_the_exchange_capsule_the_answers_are_the_same(monkeypatch):
     finally:
         monkeypatch.undo()
         assert engine.set_up() is True
+
+
+def test_a_module_in_the_place_of_one_without_buffers_is_watched_again():
+    x = torch.randn(8, 4, requires_grad=True)
+    for _ in range(20):  # an address is soon used again
+        quiet = nn.Linear(4, 4)
+        ours(lambda v: quiet(v), x).sum().backward()
+        del quiet
+        loud = nn.BatchNorm1d(4)
+        ours(lambda v: loud(v), x).sum().backward()
+        assert loud.num_batches_tracked == 1
+        del loud

@@ -238,8 +238,9 @@ bool keep_environment(FrameBody& b) {
 // The modules that a plain function runs are not known before: what of them it may change is
 // copied.
 bool guard_function(FrameBody& b, PyObject* arguments, PyObject* keywords) {
-  const int has = has_modules(b.function, arguments, keywords);
-  if (has <= 0) return has == 0;
+  if (!Py_IS_TYPE(b.function, reinterpret_cast<PyTypeObject*>(torch_api.function_type)) ||
+      has_no_buffers(b.function, arguments, keywords))
+    return true;
   Ref guard = call(torch_api.guard_function, b.function, arguments, keywords ? keywords : Py_None);
   if (!guard) return false;
   if (guard.get() != Py_None) b.extras = guard.release();

@@ -197,9 +197,10 @@ bool is_traced();
 void trace_event(const Frame* frame, const char* what, int64_t begin_ns);
 PyObject* set_trace(PyObject* self, PyObject* list);
 
-// modules.cc: 1 where a plain function is called with a module, or may have one at hand; 0 where
-// not; -1 with an error set.
-int has_modules(PyObject* function, PyObject* arguments, PyObject* keywords);
+// modules.cc: true where no module that the call is made with, or has at hand, has a buffer.
+// `keywords` may be NULL.
+bool has_no_buffers(PyObject* function, PyObject* arguments, PyObject* keywords);
+bool make_module_functions(PyObject* module);
 
 // forward.cc
 PyObject* run_region(PyObject* self, PyObject* const* arguments, Py_ssize_t n);

@@ -36,7 +36,8 @@ PyMODINIT_FUNC PyInit__core(void) {
   PyObject* module = PyModule_Create(&rcpy::definition);
   if (module && rcpy::make_names() && rcpy::make_core_types(module) &&
       rcpy::make_frame_types(module) && rcpy::make_scope_types(module) &&
-      rcpy::make_kept_type(module) && rcpy::make_meter_functions(module))
+      rcpy::make_kept_type(module) && rcpy::make_meter_functions(module) &&
+      rcpy::make_module_functions(module))
     return module;
   Py_XDECREF(module);
   return nullptr;

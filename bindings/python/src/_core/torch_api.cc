@@ -56,7 +56,11 @@ bool make_names() {
          intern(&names.f_back, "f_back") && intern(&names.code, "__code__") &&
          intern(&names.globals, "__globals__") && intern(&names.co_names, "co_names") &&
          intern(&names.closure, "__closure__") && intern(&names.cell_contents, "cell_contents") &&
-         intern(&names.defaults, "__defaults__") && intern(&names.initialized, "_initialized");
+         intern(&names.defaults, "__defaults__") &&
+         intern(&names.keyword_defaults, "__kwdefaults__") && intern(&names.self, "__self__") &&
+         intern(&names.function, "__func__") && intern(&names.func, "func") &&
+         intern(&names.args, "args") && intern(&names.keywords, "keywords") &&
+         intern(&names.initialized, "_initialized");
 }
 
 PyObject* setup_torch(PyObject*, PyObject* callables) {
@@ -85,6 +89,8 @@ PyObject* setup_torch(PyObject*, PyObject* callables) {
       {"guard_function", &torch_api.guard_function},
       {"Module", &torch_api.nn_module_type},
       {"FunctionType", &torch_api.function_type},
+      {"MethodType", &torch_api.method_type},
+      {"partial", &torch_api.partial_type},
       {"device_module", &torch_api.device_module},
       {"device_generators", &torch_api.device_generators},
       {"devices_of", &torch_api.devices_of},

@@ -24,7 +24,7 @@ struct TorchApi {
       *profiler_enabled, *guard_function, *device_generators,
       *devices_of;  // rcore's own, for what is rare
   PyObject *stop_error, *checkpoint_error, *error, *saved_tensor_type, *tensor_type,
-      *parameter_type, *nn_module_type, *function_type;
+      *parameter_type, *nn_module_type, *function_type, *method_type, *partial_type;
   PyObject* device_module;  // of the accelerator, or None
 };
 extern TorchApi torch_api;
@@ -33,7 +33,8 @@ extern TorchApi torch_api;
 struct Names {
   PyObject *is_leaf, *base, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
       *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach, *f_lasti, *f_back,
-      *code, *globals, *co_names, *closure, *cell_contents, *defaults, *initialized;
+      *code, *globals, *co_names, *closure, *cell_contents, *defaults, *keyword_defaults, *self,
+      *function, *func, *args, *keywords, *initialized;
 };
 extern Names names;
 

@@ -110,6 +110,13 @@ def run_region(module: Module, flags: int, extras: Any, function: Callable[..., 
                arguments: tuple[Any, ...], keywords: dict[str, Any], /) -> Any:
     """What the function returns; its saved tensors are not kept."""
 
+def is_quiet(function: Callable[..., Any], arguments: tuple[Any, ...],
+             keywords: dict[str, Any] | None, /) -> bool:
+    """Whether no module that the call is made with, or has at hand, has a buffer."""
+
+def note_quiet(module: Any, /) -> None:
+    """A module without a buffer in its whole tree."""
+
 def record(tensor: Any, /) -> Any:
     """The tensor, or in a replay what the forward had there."""
 

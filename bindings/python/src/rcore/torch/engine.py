@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import types
 from typing import Any
 
@@ -91,6 +92,8 @@ def set_up() -> bool:
         "Parameter": torch.nn.Parameter,
         "Module": torch.nn.Module,
         "FunctionType": types.FunctionType,
+        "MethodType": types.MethodType,
+        "partial": functools.partial,
         "device_module": environment.device_module(),
         "device_generators": environment.device_generators,
         "devices_of": environment.devices_of,

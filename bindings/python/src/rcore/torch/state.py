@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rcore import _core
 from rcore.torch.diagnose import Contexts
 
 __all__ = ["Guard", "guard_function", "module_of", "with_guard"]
@@ -56,16 +57,27 @@ def with_guard(function: Callable[..., Any], extras: Any = None,
         extras: of the region.
         args, kwargs: what else may say which modules run; None where it runs its own alone.
     """
+    if _core.is_quiet(function, args or (), kwargs):
+        return extras
     module = module_of(function)
     if args is not None and not (isinstance(function, nn.Module) and _are_tensors(args, kwargs)):
         guard = guard_function(function, args, kwargs, extras)
         return extras if guard is None else guard
     if module is None:
         return extras
+    if _has_no_buffers(module):
+        return extras
     known = _changes.get(module, _NONE).get(_WHOLE[module.training])
     if known is not None and not known[1]:
         return extras
     return Guard({module: _WHOLE[module.training]}, None, extras)
+
+
+def _has_no_buffers(module: nn.Module) -> bool:
+    if next(module.buffers(), None) is not None:
+        return False
+    _core.note_quiet(module)
+    return True
 
 
 def _are_tensors(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
@@ -132,6 +144,8 @@ def guard_function(function: Callable[..., Any], args: tuple[Any, ...],
     way = id(code), tuple(scalars)
     watched = {}
     for module in modules:
+        if _has_no_buffers(module):
+            continue
         key = (module.training, *way)
         known = _changes.get(module, _NONE).get(key)
         if known is None or known[1]:
