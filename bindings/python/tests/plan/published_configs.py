@@ -1,5 +1,6 @@
 # tests/plan/published_configs.py: `rcore check` over every configuration of a Megatron-LM checkout.
-"""``python tests/plan/published_configs.py PATH``: parses all and prints how many are fine, wasteful or wrong.
+"""``python tests/plan/published_configs.py PATH``: parses all and prints how many are fine,
+wasteful or wrong.
 
 Not part of the test command: the files are not ours to carry.
 """
@@ -26,7 +27,10 @@ def main(root: pathlib.Path) -> int:
         counts[verdict(found)] += 1
         for finding in found:
             if finding.level != "note":
-                print(f"{finding.level}: {path.parent.name}: {finding.field}: {finding.cause} -> {finding.fix}")
+                print(
+                    f"{finding.level}: {path.parent.name}: {finding.field}: {finding.cause} -> "
+                    f"{finding.fix}"
+                )
     print(dict(counts))
     return int(counts["unreadable"] > 0 or not counts)
 

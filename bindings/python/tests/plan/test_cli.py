@@ -11,10 +11,31 @@ from rcore.plan import Policy
 
 
 def test_plan_prints_the_table_the_nearest_flags_and_the_proof(cli):
-    run = cli("plan", "llama3-70b", "--budget", "14GB", "--tp", "4", "--pp", "4", "--vpp", "5", "--sp", "--seq", "4096",
-              "--mbs", "1", "--options", "recompute")
+    run = cli(
+        "plan",
+        "llama3-70b",
+        "--budget",
+        "14GB",
+        "--tp",
+        "4",
+        "--pp",
+        "4",
+        "--vpp",
+        "5",
+        "--sp",
+        "--seq",
+        "4096",
+        "--mbs",
+        "1",
+        "--options",
+        "recompute",
+    )
     assert run.code == 0 and run.err == ""
-    rows = [line.split() for line in run.out.splitlines() if line.strip().startswith(("0 ", "1 ", "2 ", "3 "))]
+    rows = [
+        line.split()
+        for line in run.out.splitlines()
+        if line.strip().startswith(("0 ", "1 ", "2 ", "3 "))
+    ]
     assert [float(r[4]) <= 14.0 for r in rows] == [True] * 4
     assert "act" in run.out and "Nearest in Megatron: --recompute-granularity" in run.out
     assert "Proven optimal on every rank." in run.out
@@ -27,8 +48,20 @@ def test_a_budget_above_all_needs_nothing(cli):
 
 def test_plan_writes_policy_report_and_chart(cli, tmp_path, fixtures):
     policy, report, chart = (tmp_path / n for n in ("policy.json", "report.json", "chart.svg"))
-    run = cli("plan", fixtures / "llama.config.json", "--budget", "50%", "--seq", "4096", "--json", policy, "--report", report,
-              "--chart", chart)
+    run = cli(
+        "plan",
+        fixtures / "llama.config.json",
+        "--budget",
+        "50%",
+        "--seq",
+        "4096",
+        "--json",
+        policy,
+        "--report",
+        report,
+        "--chart",
+        chart,
+    )
     assert run.code == 0
     assert Policy.from_json(policy.read_text()).describe()["num_layers"] == 32
     ranks = json.loads(report.read_text())["ranks"]
@@ -53,24 +86,56 @@ def test_the_whole_gpu_leaves_what_weights_do_not_take(cli):
 def test_megatron_settings_bring_their_own_layout(cli, fixtures):
     run = cli("plan", fixtures / "moe_fine.yaml", "--budget", "60%")
     assert run.code == 0 and "moe_fine" in run.out
-    assert [line.split()[1] for line in run.out.splitlines() if line.strip().startswith(("0 ", "1 "))] == ["4", "8"]
+    assert [
+        line.split()[1] for line in run.out.splitlines() if line.strip().startswith(("0 ", "1 "))
+    ] == ["4", "8"]
 
 
 def test_explain_points_out_what_does_nothing(cli):
-    run = cli("explain", "--recompute-granularity selective --recompute-modules core_attn", "llama3-70b", "--tp", "4", "--pp", "4",
-              "--sp")
+    run = cli(
+        "explain",
+        "--recompute-granularity selective --recompute-modules core_attn",
+        "llama3-70b",
+        "--tp",
+        "4",
+        "--pp",
+        "4",
+        "--sp",
+    )
     assert run.code == 0
     assert "core_attn frees 0 bytes here" in run.out and "0.0%" in run.out
-    full = cli("explain", "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1", "llama3-8b")
+    full = cli(
+        "explain",
+        "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
+        "llama3-8b",
+    )
     assert "33.33%" in full.out
 
 
 def test_explain_reads_a_plan_again(cli, tmp_path):
     policy = tmp_path / "p.json"
-    assert cli("plan", "deepseek-v3", "--budget", "70%", "--ep", "64", "--json", policy, "--options", "recompute").code == 0
+    assert (
+        cli(
+            "plan",
+            "deepseek-v3",
+            "--budget",
+            "70%",
+            "--ep",
+            "64",
+            "--json",
+            policy,
+            "--options",
+            "recompute",
+        ).code
+        == 0
+    )
     run = cli("explain", policy, "deepseek-v3", "--ep", "64")
     assert run.code == 0
-    saved = float(next(line for line in run.out.splitlines() if line.startswith("   0")).split()[3].rstrip("%"))
+    saved = float(
+        next(line for line in run.out.splitlines() if line.startswith("   0"))
+        .split()[3]
+        .rstrip("%")
+    )
     assert 29.9 <= saved <= 31
 
 
@@ -93,7 +158,13 @@ def test_check_finds_every_rule_and_not_only_the_first(cli, fixtures):
 
 
 def test_check_sums_many_files_up(cli, fixtures):
-    run = cli("check", "--summary", fixtures / "wrong.sh", fixtures / "dense_wasteful.yaml", fixtures / "moe_fine.yaml")
+    run = cli(
+        "check",
+        "--summary",
+        fixtures / "wrong.sh",
+        fixtures / "dense_wasteful.yaml",
+        fixtures / "moe_fine.yaml",
+    )
     assert run.code == 1
     assert run.out.startswith("3 files: 1 fine, 1 wasteful, 1 wrong\n")
     assert "slower than expected" in run.out
@@ -112,8 +183,11 @@ def test_token_cuts_are_listed_since_the_policy_lacks_them(cli):
     run = cli("plan", "llama3-8b", "--budget", "45%", "--seq", "4096", "--token-split")
     assert run.code == 0, run.err
     assert "A policy cannot say that" in run.out
-    cut = re.search(r"rank 0, layer \d+, \w+: of its tokens (\d+) kept, (\d+) (offloaded|recomputed); the policy says (\w+) for all",
-                    run.out)
+    cut = re.search(
+        r"rank 0, layer \d+, \w+: of its tokens (\d+) kept, (\d+) (offloaded|recomputed); the "
+        r"policy says (\w+) for all",
+        run.out,
+    )
     assert cut and int(cut[1]) + int(cut[2]) == 4096, run.out
 
 
@@ -124,26 +198,56 @@ def test_a_plan_that_is_not_proven_says_how_far_it_can_be_from_the_best(cli, mon
         report = make_plan(request)
         rank = report["ranks"][1]
         step = rank["forward_seconds"] + rank["backward_seconds"] + rank["replay_seconds"]
-        rank["certificate"] |= {"optimal": False, "lower_bound_ps": rank["certificate"]["objective_ps"] - round(step * 1e10)}
+        rank["certificate"] |= {
+            "optimal": False,
+            "lower_bound_ps": rank["certificate"]["objective_ps"] - round(step * 1e10),
+        }
         return report
 
     make_plan = command.make_plan
     monkeypatch.setattr(command, "make_plan", unproven)
-    run = cli("plan", "llama3-8b", "--pp", "4", "--budget", "50%", "--seq", "4096", "--options", "recompute")
-    assert "Proven optimal on 3 of 4 ranks; on rank 1 within 1 % of the time of an optimal step, proven." in run.out
+    run = cli(
+        "plan",
+        "llama3-8b",
+        "--pp",
+        "4",
+        "--budget",
+        "50%",
+        "--seq",
+        "4096",
+        "--options",
+        "recompute",
+    )
+    assert (
+        "Proven optimal on 3 of 4 ranks; on rank 1 within 1 % of the time of an optimal step, "
+        "proven."
+        in run.out
+    )
 
 
 def test_a_time_limit_leaves_a_plan_and_its_distance_from_the_best(cli):
-    run = cli("plan", "llama3-70b", "--tp", "8", "--seq", "4096", "--budget", "70%", "--time-limit", "0.3")
+    run = cli(
+        "plan", "llama3-70b", "--tp", "8", "--seq", "4096", "--budget", "70%", "--time-limit", "0.3"
+    )
     assert run.code == 0, run.err
-    assert re.search(r"^(Within [\d.e-]+ % of the time of an optimal step, proven|Proven optimal on every rank)\.", run.out, re.M)
+    assert re.search(
+        r"^(Within [\d.e-]+ % of the time of an optimal step, proven|Proven optimal on every "
+        r"rank)\.",
+        run.out,
+        re.M,
+    )
     assert cli("plan", "llama3-8b", "--budget", "6GB", "--time-limit", "-1").code == 2
 
 
 def test_check_without_a_file_prints_the_failure_table(cli):
     run = cli("check")
     assert run.code == 0
-    for symptom in ("out of memory although recompute is on", "no saving at all", "slower than expected", "FP8"):
+    for symptom in (
+        "out of memory although recompute is on",
+        "no saving at all",
+        "slower than expected",
+        "FP8",
+    ):
         assert symptom in run.out
 
 
@@ -170,8 +274,13 @@ def test_bad_input_is_one_line_and_exit_code_two(cli, arguments):
 
 
 def test_binary_and_broken_files_are_one_line(cli, tmp_path):
-    for name, content in (("a.yaml", b"\x00\xff\xfe"), ("b.yaml", b"a: [1,\n"), ("c.yaml", b"- 1\n"), ("d.json", b"{"),
-                          ("e.sh", b"--num-layers 'x")):
+    for name, content in (
+        ("a.yaml", b"\x00\xff\xfe"),
+        ("b.yaml", b"a: [1,\n"),
+        ("c.yaml", b"- 1\n"),
+        ("d.json", b"{"),
+        ("e.sh", b"--num-layers 'x"),
+    ):
         path = tmp_path / name
         path.write_bytes(content)
         run = cli("plan", path, "--budget", "6GB")
@@ -180,5 +289,16 @@ def test_binary_and_broken_files_are_one_line(cli, tmp_path):
 
 def test_this_processor_is_measured(cli):
     pytest.importorskip("numpy")
-    run = cli("plan", "llama3-8b", "--budget", "60%", "--seq", "512", "--hardware", "cpu", "--options", "recompute")
+    run = cli(
+        "plan",
+        "llama3-8b",
+        "--budget",
+        "60%",
+        "--seq",
+        "512",
+        "--hardware",
+        "cpu",
+        "--options",
+        "recompute",
+    )
     assert run.code == 0 and "this processor" in run.out, run.err

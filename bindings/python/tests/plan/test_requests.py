@@ -1,4 +1,5 @@
-# tests/plan/test_requests.py: requests that a program got wrong end in an error, never in anything worse.
+# tests/plan/test_requests.py: requests that a program got wrong end in an error, never in anything
+# worse.
 from __future__ import annotations
 
 import copy
@@ -13,9 +14,17 @@ from rcore.plan import Policy, evaluate, make_plan
 MODEL = {
     "rcore_plan": 1,
     "model": {"base": "deepseek-v3", "num_layers": 14, "moe_layer_freq": [0, 0, 0] + [1] * 11},
-    "layout": {"tensor_model_parallel_size": 2, "sequence_parallel": True, "pipeline_model_parallel_size": 2,
-               "virtual_pipeline_model_parallel_size": 2, "layers_per_virtual_stage": [4, 4, 4, 2],
-               "expert_model_parallel_size": 16, "seq_length": 256, "micro_batch_size": 1, "fp8": "blockwise"},
+    "layout": {
+        "tensor_model_parallel_size": 2,
+        "sequence_parallel": True,
+        "pipeline_model_parallel_size": 2,
+        "virtual_pipeline_model_parallel_size": 2,
+        "layers_per_virtual_stage": [4, 4, 4, 2],
+        "expert_model_parallel_size": 16,
+        "seq_length": 256,
+        "micro_batch_size": 1,
+        "fp8": "blockwise",
+    },
     "hardware": {"base": "h100", "host_rate": 50e9},
     "budget_fraction": 0.6,
     "options": ["recompute"],
@@ -23,22 +32,83 @@ MODEL = {
 }
 MEASURED = {
     "rcore_plan": 1,
-    "inventory": {"num_layers": 4, "kinds": [{"name": "glu", "discards_output": True}], "classes": [
-        {"name": "a", "layers": [0, 1], "forward_seconds": 0.001, "backward_seconds": 0.002, "moments": [0, 4096],
-         "tensors": [{"kind": "glu", "slot": "out", "role": "output", "bytes": 4096, "recompute_seconds": 1e-4, "moment": 1,
-                      "rows": 16, "row_local": True}]},
-        {"name": "b", "tensors": [{"kind": "layer", "slot": "in", "role": "input", "bytes": 512},
-                                  {"kind": "core_attn", "slot": "probs", "bytes": 1024, "with": [{"slot": "lse"}]}]}]},
+    "inventory": {
+        "num_layers": 4,
+        "kinds": [{"name": "glu", "discards_output": True}],
+        "classes": [
+            {
+                "name": "a",
+                "layers": [0, 1],
+                "forward_seconds": 0.001,
+                "backward_seconds": 0.002,
+                "moments": [0, 4096],
+                "tensors": [
+                    {
+                        "kind": "glu",
+                        "slot": "out",
+                        "role": "output",
+                        "bytes": 4096,
+                        "recompute_seconds": 1e-4,
+                        "moment": 1,
+                        "rows": 16,
+                        "row_local": True,
+                    }
+                ],
+            },
+            {
+                "name": "b",
+                "tensors": [
+                    {"kind": "layer", "slot": "in", "role": "input", "bytes": 512},
+                    {
+                        "kind": "core_attn",
+                        "slot": "probs",
+                        "bytes": 1024,
+                        "with": [{"slot": "lse"}],
+                    },
+                ],
+            },
+        ],
+    },
     "budget_bytes": 20000,
     "workspace_bytes": 16,
     "time_limit_seconds": 0.2,
 }
-VALUES = [None, True, -1, 0, 1, 2, 3, 7, 4095, 4096, 2**31, 2**63, 2**64, 1e-300, 1e300, 0.5, "", "x", "moe", [], [0], {}, {"a": 1}]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    7,
+    4095,
+    4096,
+    2**31,
+    2**63,
+    2**64,
+    1e-300,
+    1e300,
+    0.5,
+    "",
+    "x",
+    "moe",
+    [],
+    [0],
+    {},
+    {"a": 1},
+]
 
 
 def _places(tree, at=()):
     yield at
-    children = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    children = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     for key, value in children:
         yield from _places(value, (*at, key))
 
@@ -69,12 +139,18 @@ def test_mutated_requests_are_planned_or_refused(base):
         try:
             report = make_plan(request)
         except Error as error:
-            assert str(error) and error.status in ("RC_E_ARGUMENT", "RC_E_BUDGET", "RC_E_VERSION"), (error.status, request)
+            assert str(error) and error.status in (
+                "RC_E_ARGUMENT",
+                "RC_E_BUDGET",
+                "RC_E_VERSION",
+            ), (error.status, request)
             refused += 1
             continue
         planned += 1
         for rank in report["ranks"]:
             assert rank["peak_bytes"] <= rank["budget_bytes"], request
         ranks = evaluate(request, Policy.from_json(report["policy"]))["ranks"]
-        assert [r["peak_bytes"] for r in ranks] == [r["peak_bytes"] for r in report["ranks"]], json.dumps(request)
+        assert [r["peak_bytes"] for r in ranks] == [r["peak_bytes"] for r in report["ranks"]], (
+            json.dumps(request)
+        )
     assert planned > 20 and refused > 20

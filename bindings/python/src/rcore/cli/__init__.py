@@ -20,9 +20,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point. Returns the exit code: 0, 1 where `check` finds settings that are wrong, 2 for bad input."""
-    parser = _Parser(prog="rcore", description="Plans what to keep, recompute and offload in transformer training.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    """The entry point. Returns the exit code: 0, 1 where `check` finds settings that are wrong,
+    2 for bad input."""
+    parser = _Parser(
+        prog="rcore",
+        description="Plans what to keep, recompute and offload in transformer training.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
     for command in (plan, explain, check):
         command.add_parser(commands)
     try:

@@ -1,4 +1,5 @@
-# rcore/cli/check.py: `rcore check`: every rule on a file of Megatron's settings, and the table of failures.
+# rcore/cli/check.py: `rcore check`: every rule on a file of Megatron's settings, and the table of
+# failures.
 """Findings with symptom, cause and fix."""
 from __future__ import annotations
 
@@ -20,11 +21,21 @@ __all__ = ["add_parser"]
 
 def add_parser(commands: Any) -> None:
     """Adds the arguments of ``rcore check``."""
-    p = commands.add_parser("check", help="what is wrong or wasteful in Megatron's settings; without FILE the failure table")
-    p.add_argument("file", nargs="*", metavar="FILE", help="YAML, a shell script, an argument list, or flags in quotes")
+    p = commands.add_parser(
+        "check",
+        help="what is wrong or wasteful in Megatron's settings; without FILE the failure table",
+    )
+    p.add_argument(
+        "file",
+        nargs="*",
+        metavar="FILE",
+        help="YAML, a shell script, an argument list, or flags in quotes",
+    )
     p.add_argument("--hardware", default="h100", metavar="NAME")
     p.add_argument("--json", action="store_true", help="findings as JSON")
-    p.add_argument("--summary", action="store_true", help="how many files are fine, wasteful or wrong, and why")
+    p.add_argument(
+        "--summary", action="store_true", help="how many files are fine, wasteful or wrong, and why"
+    )
     p.set_defaults(run=run)
 
 
@@ -54,11 +65,22 @@ def _summary(results: list[dict[str, Any]]) -> str:
     verdicts = collections.Counter(r["verdict"] for r in results)
     causes: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for result in results:
-        causes.update({(f["level"], re.sub(r"/\d+$", "", f["field"]), re.sub(r"\d+(\.\d+)?", "N", f["symptom"]))
-                       for f in result["findings"] if f["level"] != "note"})
+        causes.update(
+            {
+                (
+                    f["level"],
+                    re.sub(r"/\d+$", "", f["field"]),
+                    re.sub(r"\d+(\.\d+)?", "N", f["symptom"]),
+                )
+                for f in result["findings"]
+                if f["level"] != "note"
+            }
+        )
     counts = ", ".join(f"{verdicts[v]} {v}" for v in ("fine", "wasteful", "wrong"))
     rows = [[str(n), level, field, symptom] for (level, field, symptom), n in causes.most_common()]
-    return f"{len(results)} files: {counts}" + ("\n\n" + table(["files", "verdict", "setting", "symptom"], rows) if rows else "")
+    return f"{len(results)} files: {counts}" + (
+        "\n\n" + table(["files", "verdict", "setting", "symptom"], rows) if rows else ""
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,7 +92,9 @@ def run(options: argparse.Namespace) -> int:
     for name in options.file:
         text, source = _read(name)
         found = check(read_settings(text, source), options.hardware)
-        results.append({"file": source, "verdict": verdict(found), "findings": [vars(f) for f in found]})
+        results.append(
+            {"file": source, "verdict": verdict(found), "findings": [vars(f) for f in found]}
+        )
         if not options.json and not options.summary:
             print(f"{source}: {verdict(found)}")
             for finding in found:

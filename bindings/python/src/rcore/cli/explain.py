@@ -1,4 +1,5 @@
-# rcore/cli/explain.py: `rcore explain`: what a policy or a set of flags saves and costs, rank by rank.
+# rcore/cli/explain.py: `rcore explain`: what a policy or a set of flags saves and costs, rank by
+# rank.
 """Policy and model to a table, with what does nothing pointed out."""
 from __future__ import annotations
 
@@ -19,15 +20,28 @@ from rcore.plan.models import find_model
 __all__ = ["add_parser"]
 
 # Members of a policy that the layout and the model decide.
-_FROM_LAYOUT = {"tensor_model_parallel_size", "sequence_parallel", "context_parallel_size", "expert_model_parallel_size",
-                "pipeline_model_parallel_size", "virtual_pipeline_model_parallel_size", "layers_per_virtual_stage",
-                "num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage", "num_microbatches"}
+_FROM_LAYOUT = {
+    "tensor_model_parallel_size",
+    "sequence_parallel",
+    "context_parallel_size",
+    "expert_model_parallel_size",
+    "pipeline_model_parallel_size",
+    "virtual_pipeline_model_parallel_size",
+    "layers_per_virtual_stage",
+    "num_layers_in_first_pipeline_stage",
+    "num_layers_in_last_pipeline_stage",
+    "num_microbatches",
+}
 
 
 def add_parser(commands: Any) -> None:
     """Adds the arguments of ``rcore explain``."""
     p = commands.add_parser("explain", help="what a policy or a set of flags saves and costs")
-    p.add_argument("policy", metavar="POLICY", help="a policy's JSON, Megatron's YAML or argument file, or flags in quotes")
+    p.add_argument(
+        "policy",
+        metavar="POLICY",
+        help="a policy's JSON, Megatron's YAML or argument file, or flags in quotes",
+    )
     p.add_argument("model", metavar="MODEL", help="as for plan")
     add_layout(p)
     p.set_defaults(run=run)
@@ -43,9 +57,15 @@ def _read_policy(text: str) -> dict[str, Any]:
         try:
             return json.loads(content)
         except json.JSONDecodeError as error:
-            raise InputError(f"{source}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+            raise InputError(
+                f"{source}: line {error.lineno}, column {error.colno}: {error.msg}"
+            ) from None
     settings: Settings = read_settings(content, source)
-    return {k: v for k, v in settings.policy().items() if k not in ("fused_attention", "fused_norm") or source != "arguments"}
+    return {
+        k: v
+        for k, v in settings.policy().items()
+        if k not in ("fused_attention", "fused_norm") or source != "arguments"
+    }
 
 
 def _completed(policy: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
@@ -85,12 +105,37 @@ def run(options: argparse.Namespace) -> int:
     rows = []
     for i, r in enumerate(ranks):
         step = r["forward_seconds"] + r["backward_seconds"]
-        rows.append([str(i), gigabytes(r["keep_all_peak_bytes"]), gigabytes(r["peak_bytes"]),
-                     f"{100 * (1 - r['peak_bytes'] / max(1, r['keep_all_peak_bytes'])):.1f}%", gigabytes(r["dropped_bytes"]),
-                     gigabytes(r["offloaded_bytes"]), f"{100 * (r['checkpoint_seconds'] + r['exposed_seconds']) / step:.2f}%",
-                     f"{100 * (r['replay_seconds'] + r['exposed_seconds']) / step:.2f}%"])
-    print("GB of one GPU's activations; dropped and offloaded for one microbatch; cost in % of forward and backward\n")
-    print(table(["rank", "keep all", "peak", "saved", "dropped", "offloaded", "cost in Megatron", "cost in rcore"], rows))
+        rows.append(
+            [
+                str(i),
+                gigabytes(r["keep_all_peak_bytes"]),
+                gigabytes(r["peak_bytes"]),
+                f"{100 * (1 - r['peak_bytes'] / max(1, r['keep_all_peak_bytes'])):.1f}%",
+                gigabytes(r["dropped_bytes"]),
+                gigabytes(r["offloaded_bytes"]),
+                f"{100 * (r['checkpoint_seconds'] + r['exposed_seconds']) / step:.2f}%",
+                f"{100 * (r['replay_seconds'] + r['exposed_seconds']) / step:.2f}%",
+            ]
+        )
+    print(
+        "GB of one GPU's activations; dropped and offloaded for one microbatch; cost in % of "
+        "forward and backward\n"
+    )
+    print(
+        table(
+            [
+                "rank",
+                "keep all",
+                "peak",
+                "saved",
+                "dropped",
+                "offloaded",
+                "cost in Megatron",
+                "cost in rcore",
+            ],
+            rows,
+        )
+    )
     findings = modules_without_effect(request, policy.describe())
     if findings or policy.notes():
         print()

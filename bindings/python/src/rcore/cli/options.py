@@ -14,12 +14,34 @@ from rcore.plan.pipeline_layout import layers_per_stage
 
 __all__ = ["add_layout", "gigabytes", "hardware_of", "layout_of", "parse_bytes"]
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SHORT = {"tp": "tensor_model_parallel_size", "pp": "pipeline_model_parallel_size", "cp": "context_parallel_size",
-          "vpp": "virtual_pipeline_model_parallel_size", "ep": "expert_model_parallel_size",
-          "etp": "expert_tensor_parallel_size", "dp": "data_parallel_size", "seq": "seq_length", "mbs": "micro_batch_size",
-          "microbatches": "num_microbatches"}
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
+_SHORT = {
+    "tp": "tensor_model_parallel_size",
+    "pp": "pipeline_model_parallel_size",
+    "cp": "context_parallel_size",
+    "vpp": "virtual_pipeline_model_parallel_size",
+    "ep": "expert_model_parallel_size",
+    "etp": "expert_tensor_parallel_size",
+    "dp": "data_parallel_size",
+    "seq": "seq_length",
+    "mbs": "micro_batch_size",
+    "microbatches": "num_microbatches",
+}
 
 
 def parse_bytes(text: str, option: str) -> int:
@@ -39,15 +61,30 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
     """Sizes that a file may have set already; the command line wins."""
     group = parser.add_argument_group("layout")
     for short in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "seq", "mbs", "microbatches"):
-        group.add_argument(f"--{short}", type=int, metavar="N", help=_SHORT[short].replace("_", " "))
+        group.add_argument(
+            f"--{short}", type=int, metavar="N", help=_SHORT[short].replace("_", " ")
+        )
     group.add_argument("--sp", action="store_true", default=None, help="sequence parallel")
     group.add_argument("--first-stage-layers", type=int, metavar="N")
     group.add_argument("--last-stage-layers", type=int, metavar="N")
-    group.add_argument("--stages", metavar="LAYOUT", help="layers of each virtual stage: 4,4,3 or Megatron's Et*3|(tt|)*6tL")
+    group.add_argument(
+        "--stages",
+        metavar="LAYOUT",
+        help="layers of each virtual stage: 4,4,3 or Megatron's Et*3|(tt|)*6tL",
+    )
     group.add_argument("--fp8", choices=["delayed", "tensorwise", "blockwise", "mxfp8"])
-    group.add_argument("--hardware", default="h100", metavar="NAME", help="a100, h100 (default), h200, b200, cpu (measured now), or a JSON file")
-    group.add_argument("--fused-norm", action="store_true", default=None,
-                       help="norms run inside the linear behind them (Transformer Engine's dense layers)")
+    group.add_argument(
+        "--hardware",
+        default="h100",
+        metavar="NAME",
+        help="a100, h100 (default), h200, b200, cpu (measured now), or a JSON file",
+    )
+    group.add_argument(
+        "--fused-norm",
+        action="store_true",
+        default=None,
+        help="norms run inside the linear behind them (Transformer Engine's dense layers)",
+    )
 
 
 def layout_of(options: argparse.Namespace, from_file: dict[str, Any]) -> dict[str, Any]:

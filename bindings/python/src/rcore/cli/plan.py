@@ -1,4 +1,5 @@
-# rcore/cli/plan.py: `rcore plan`: the cheapest way to fit a budget, and what Megatron's settings lose against it.
+# rcore/cli/plan.py: `rcore plan`: the cheapest way to fit a budget, and what Megatron's settings
+# lose against it.
 """Model, layout and budget to a table, a policy and a chart."""
 from __future__ import annotations
 
@@ -20,18 +21,51 @@ __all__ = ["add_parser", "request_from"]
 def add_parser(commands: Any) -> None:
     """Adds the arguments of ``rcore plan``."""
     p = commands.add_parser("plan", help="what to keep, recompute and offload under a budget")
-    p.add_argument("model", metavar="MODEL", help="config.json, Megatron's YAML or argument list, or a built-in name")
-    p.add_argument("--budget", metavar="SIZE", help="activation memory of one GPU: 60GB, or 50%% of keeping everything")
-    p.add_argument("--memory", metavar="SIZE", help="instead: of the whole GPU; weights, gradients and optimizer come off")
-    p.add_argument("--reserve", metavar="SIZE", default="4GB", help="with --memory: for all else (default 4GB)")
+    p.add_argument(
+        "model",
+        metavar="MODEL",
+        help="config.json, Megatron's YAML or argument list, or a built-in name",
+    )
+    p.add_argument(
+        "--budget",
+        metavar="SIZE",
+        help="activation memory of one GPU: 60GB, or 50%% of keeping everything",
+    )
+    p.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="instead: of the whole GPU; weights, gradients and optimizer come off",
+    )
+    p.add_argument(
+        "--reserve", metavar="SIZE", default="4GB", help="with --memory: for all else (default 4GB)"
+    )
     p.add_argument("--options", default="recompute,offload,split", metavar="LIST",
                    help="of recompute, offload, split, compress (lossy)")
-    p.add_argument("--token-split", action="store_true",
-                   help="tensors may be cut along their tokens; a policy cannot say that, so the cuts are listed")
-    p.add_argument("--move-boundaries", action="store_true", help="layers may change pipeline ranks (one chunk a rank)")
-    p.add_argument("--time-limit", type=float, metavar="SECONDS",
-                   help="of each rank's search, then the best plan and how far it can be from the optimum (default 10)")
-    p.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the policy (standard output without FILE)")
+    p.add_argument(
+        "--token-split",
+        action="store_true",
+        help="tensors may be cut along their tokens; a policy cannot say that, so the cuts are "
+        "listed",
+    )
+    p.add_argument(
+        "--move-boundaries",
+        action="store_true",
+        help="layers may change pipeline ranks (one chunk a rank)",
+    )
+    p.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="of each rank's search, then the best plan and how far it can be from the optimum "
+        "(default 10)",
+    )
+    p.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the policy (standard output without FILE)",
+    )
     p.add_argument("--report", metavar="FILE", help="write the whole report as JSON")
     p.add_argument("--chart", metavar="FILE", help="draw the recompute-offload-keep curve as SVG")
     p.add_argument("--layers", action="store_true", help="list the layers of each decision")
@@ -41,7 +75,11 @@ def add_parser(commands: Any) -> None:
 
 def request_from(options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
     """The request without a budget."""
-    fused = options.fused_norm if options.fused_norm is not None else bool(subject.settings and subject.settings.fused_norm)
+    fused = (
+        options.fused_norm
+        if options.fused_norm is not None
+        else bool(subject.settings and subject.settings.fused_norm)
+    )
     return {"rcore_plan": 1, "model": subject.model, "layout": layout_of(options, subject.layout),
             "hardware": hardware_of(options.hardware), "fused_norm": fused}
 
@@ -75,13 +113,20 @@ def _decisions(rank: dict[str, Any], action: str, with_layers: bool) -> str:
             by_tensor.setdefault(decision["tensor"], []).extend(decision["layers"])
     parts = []
     for tensor, layers in by_tensor.items():
-        where = f"[{ranges(layers)}]" if with_layers else "" if len(layers) == total else f" {len(layers)}/{total}"
+        where = (
+            f"[{ranges(layers)}]"
+            if with_layers
+            else ""
+            if len(layers) == total
+            else f" {len(layers)}/{total}"
+        )
         parts.append(tensor + where)
     return ", ".join(parts)
 
 
 def _units(rank: dict[str, Any]) -> str:
-    """Layers that are run again together: ``2 x 12, 3 x 4`` is 12 units of two layers and 4 of three."""
+    """Layers that are run again together: ``2 x 12, 3 x 4`` is 12 units of two layers and 4 of
+    three."""
     sizes: dict[int, int] = {}
     for unit in rank.get("units", []):
         sizes[unit["n_layers"]] = sizes.get(unit["n_layers"], 0) + 1
@@ -94,11 +139,33 @@ def _table(report: dict[str, Any], with_layers: bool) -> str:
     in_units = any("units" in r for r in report["ranks"])
     rows = []
     for rank in report["ranks"]:
-        rows.append([str(rank["rank"]), str(sum(len(c) for c in rank["layers"])), gigabytes(rank["keep_all_peak_bytes"]),
-                     gigabytes(rank["budget_bytes"]), gigabytes(rank["peak_bytes"]),
-                     gigabytes(rank["keep_all_peak_bytes"] - rank["peak_bytes"]), f"{100 * rank['overhead']:.2f}%",
-                     *([_units(rank)] if in_units else []), *(_decisions(rank, a, with_layers) or "-" for a in used)])
-    return table(["rank", "layers", "keep all", "budget", "peak", "freed", "cost", *(["units"] if in_units else []), *used], rows)
+        rows.append(
+            [
+                str(rank["rank"]),
+                str(sum(len(c) for c in rank["layers"])),
+                gigabytes(rank["keep_all_peak_bytes"]),
+                gigabytes(rank["budget_bytes"]),
+                gigabytes(rank["peak_bytes"]),
+                gigabytes(rank["keep_all_peak_bytes"] - rank["peak_bytes"]),
+                f"{100 * rank['overhead']:.2f}%",
+                *([_units(rank)] if in_units else []),
+                *(_decisions(rank, a, with_layers) or "-" for a in used),
+            ]
+        )
+    return table(
+        [
+            "rank",
+            "layers",
+            "keep all",
+            "budget",
+            "peak",
+            "freed",
+            "cost",
+            *(["units"] if in_units else []),
+            *used,
+        ],
+        rows,
+    )
 
 
 def _nearest(report: dict[str, Any]) -> str:
@@ -110,22 +177,35 @@ def _nearest(report: dict[str, Any]) -> str:
                 f"{gigabytes(least['peak_bytes'])} GB.")
     best = min(fitting, key=lambda h: (h["step_seconds"], h["peak_bytes"]))
     loss = best["step_seconds"] / report["step_seconds"] - 1
-    return f"Nearest in Megatron: {best['flags']}\n  peak {gigabytes(best['peak_bytes'])} GB, a step takes {100 * loss:.2f} % longer than the plan's."
+    return (
+        f"Nearest in Megatron: {best['flags']}\n"
+        f"  peak {gigabytes(best['peak_bytes'])} GB, "
+        f"a step takes {100 * loss:.2f} % longer than the plan's."
+    )
 
 
 def _proof(report: dict[str, Any]) -> str:
     certificates = [r["certificate"] for r in report["ranks"]]
     if all(c["optimal"] for c in certificates):
-        again = " The checker proved the bounds again." if all(c["checked"]["bound"] for c in certificates) else ""
+        again = (
+            " The checker proved the bounds again."
+            if all(c["checked"]["bound"] for c in certificates)
+            else ""
+        )
         return f"Proven optimal on every rank.{again}"
     unproven = [r for r in report["ranks"] if not r["certificate"]["optimal"]]
-    gap = max((r["certificate"]["objective_ps"] - r["certificate"]["lower_bound_ps"]) * 1e-12
-              / (r["forward_seconds"] + r["backward_seconds"] + r["replay_seconds"]) for r in unproven)
+    gap = max(
+        (r["certificate"]["objective_ps"] - r["certificate"]["lower_bound_ps"])
+        * 1e-12
+        / (r["forward_seconds"] + r["backward_seconds"] + r["replay_seconds"])
+        for r in unproven
+    )
     within = f"within {100 * gap:.2g} % of the time of an optimal step, proven"
     if len(unproven) == len(certificates):
         return f"{within.capitalize()}."
     ranks = ", ".join(str(r["rank"]) for r in unproven)
-    return f"Proven optimal on {len(certificates) - len(unproven)} of {len(certificates)} ranks; on rank {ranks} {within}."
+    proven = len(certificates) - len(unproven)
+    return f"Proven optimal on {proven} of {len(certificates)} ranks; on rank {ranks} {within}."
 
 
 def _cuts(report: dict[str, Any]) -> str:
@@ -133,14 +213,27 @@ def _cuts(report: dict[str, Any]) -> str:
     lines = []
     for rank in report["ranks"]:
         for cut, lack in zip(rank.get("cuts", []), rank.get("policy_lacks", [])):
-            parts = ", ".join(f"{cut[key]} {what}" for key, what in (("kept_rows", "kept"), ("offloaded_rows", "offloaded"),
-                                                                    ("recomputed_rows", "recomputed")) if cut[key])
-            lines.append(f"  rank {rank['rank']}, layer {lack['layer']}, {lack['tensor']}: of its tokens {parts}; "
-                         f"the policy says {lack['whole']} for all")
+            parts = ", ".join(
+                f"{cut[key]} {what}"
+                for key, what in (
+                    ("kept_rows", "kept"),
+                    ("offloaded_rows", "offloaded"),
+                    ("recomputed_rows", "recomputed"),
+                )
+                if cut[key]
+            )
+            lines.append(
+                f"  rank {rank['rank']}, layer {lack['layer']}, {lack['tensor']}: of its tokens "
+                f"{parts}; "
+                f"the policy says {lack['whole']} for all"
+            )
     if not lines:
         return ""
-    return ("The figures are those of tensors cut along their tokens. A policy cannot say that; your code must make these "
-            "cuts, or the\npolicy moves or recomputes a tensor more:\n" + "\n".join(lines))
+    return (
+        "The figures are those of tensors cut along their tokens. A policy cannot say that; your "
+        "code must make these "
+        "cuts, or the\npolicy moves or recomputes a tensor more:\n" + "\n".join(lines)
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -158,8 +251,11 @@ def run(options: argparse.Namespace) -> int:
         print(policy)
     else:
         layout = request["layout"]
-        print(f"{report['model']} on {report['hardware']}, sequence {layout['seq_length']}; activations of one GPU in GB, "
-              "cost in % of forward and backward\n")
+        print(
+            f"{report['model']} on {report['hardware']}, sequence {layout['seq_length']}; "
+            "activations of one GPU in GB, "
+            "cost in % of forward and backward\n"
+        )
         print(_table(report, options.layers), end="\n\n")
         print(_nearest(report))
         print(_proof(report))

@@ -13,13 +13,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     numeric = [all(_is_number(r[i]) for r in rows) if rows else False for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
-        return "  ".join(str(c).rjust(w) if n else str(c).ljust(w) for c, w, n in zip(cells, widths, numeric)).rstrip()
+        return "  ".join(
+            str(c).rjust(w) if n else str(c).ljust(w) for c, w, n in zip(cells, widths, numeric)
+        ).rstrip()
 
     return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, rows)])
 
 
 def _is_number(text: str) -> bool:
-    return bool(text) and str(text).strip().rstrip("%").replace(".", "").replace("-", "").replace("+", "").isdigit()
+    return (
+        bool(text)
+        and str(text)
+        .strip()
+        .rstrip("%")
+        .replace(".", "")
+        .replace("-", "")
+        .replace("+", "")
+        .isdigit()
+    )
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -1,5 +1,7 @@
 # rcore/plan/findings.py: what is wrong or wasteful in a set of Megatron's settings.
-"""Every rule of the library on a file of settings, one finding each, and what the memory model says about them."""
+"""Every rule of the library on a file of settings, one finding each, and what the memory model
+says about them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,7 +16,8 @@ from rcore.plan.rules import REMEDIES
 
 __all__ = ["Finding", "check", "modules_without_effect", "request_of", "verdict"]
 
-#: Time above the plan at the same memory, as a share of the step, from which settings count as wasteful.
+#: Time above the plan at the same memory, as a share of the step, from which settings count as
+#: wasteful.
 _WASTE = 0.01
 
 
@@ -30,10 +33,17 @@ class Finding:
     rule: str = ""
 
 
-def request_of(settings: Settings, layout: dict[str, Any] | None = None, hardware: str = "h100") -> dict[str, Any]:
+def request_of(
+    settings: Settings, layout: dict[str, Any] | None = None, hardware: str = "h100"
+) -> dict[str, Any]:
     """A request for the model and the layout that the settings name."""
-    return {"rcore_plan": 1, "model": settings.model(), "layout": settings.layout() | (layout or {}),
-            "hardware": hardware, "fused_norm": settings.fused_norm}
+    return {
+        "rcore_plan": 1,
+        "model": settings.model(),
+        "layout": settings.layout() | (layout or {}),
+        "hardware": hardware,
+        "fused_norm": settings.fused_norm,
+    }
 
 
 def _rule(message: str) -> tuple[str, str]:
@@ -46,8 +56,13 @@ def _finding(level: str, field: str, message: str) -> Finding:
     if not rule and level == "wrong" and cause.endswith("has no effect"):
         level = "wasteful"  # Megatron takes it in silence
     wrong = level == "wrong"
-    symptom, fix = REMEDIES.get(rule, ("training stops at start-up" if wrong else "the setting has no effect here",
-                                       "change or drop the setting"))
+    symptom, fix = REMEDIES.get(
+        rule,
+        (
+            "training stops at start-up" if wrong else "the setting has no effect here",
+            "change or drop the setting",
+        ),
+    )
     return Finding(level, field.strip("/"), symptom, cause, fix, rule)
 
 
@@ -82,34 +97,66 @@ def _refusals(policy: dict[str, Any], strict: bool) -> tuple[list[Finding], Poli
 def _settings_findings(settings: Settings) -> list[Finding]:
     found = []
     if settings.get("sequence_parallel") and settings.count("tensor_model_parallel_size", 1) == 1:
-        found.append(Finding("note", "sequence_parallel", "no saving: Megatron switches it off with a warning",
-                             "tensor_model_parallel_size is 1, there is nobody to split over",
-                             "drop it, or raise the tensor-parallel size"))
+        found.append(
+            Finding(
+                "note",
+                "sequence_parallel",
+                "no saving: Megatron switches it off with a warning",
+                "tensor_model_parallel_size is 1, there is nobody to split over",
+                "drop it, or raise the tensor-parallel size",
+            )
+        )
     if "recompute_num_layers" in settings and settings.count("recompute_num_layers") > 1 and \
             settings.get("recompute_method") == "uniform":
-        found.append(Finding("note", "recompute_num_layers", "out of memory in backward although recompute is on",
-                             f"uniform with {settings.count('recompute_num_layers')} layers keeps fewer inputs and brings "
-                             "that many layers back at once; the recomputation is the same",
-                             "set 1, unless the inputs themselves do not fit"))
-    if settings.get("fp8_dot_product_attention") and "core_attn" in (settings.get("recompute_modules") or ["core_attn"]) \
-            and settings.get("recompute_granularity") == "selective":
-        found.append(Finding("wasteful", "recompute_modules", "other numbers than without recompute",
-                             "a normal checkpoint does not restore the FP8 autocast around core_attn", "drop core_attn"))
+        found.append(
+            Finding(
+                "note",
+                "recompute_num_layers",
+                "out of memory in backward although recompute is on",
+                f"uniform with {settings.count('recompute_num_layers')} layers keeps fewer inputs "
+                "and brings "
+                "that many layers back at once; the recomputation is the same",
+                "set 1, unless the inputs themselves do not fit",
+            )
+        )
+    if (
+        settings.get("fp8_dot_product_attention")
+        and "core_attn" in (settings.get("recompute_modules") or ["core_attn"])
+        and settings.get("recompute_granularity") == "selective"
+    ):
+        found.append(
+            Finding(
+                "wasteful",
+                "recompute_modules",
+                "other numbers than without recompute",
+                "a normal checkpoint does not restore the FP8 autocast around core_attn",
+                "drop core_attn",
+            )
+        )
     return found
 
 
 def _slowest(ranks: list[dict[str, Any]], extra: str) -> float:
-    return max(r["forward_seconds"] + r["backward_seconds"] + r[extra] + r.get("exposed_seconds", 0) for r in ranks)
+    return max(
+        r["forward_seconds"] + r["backward_seconds"] + r[extra] + r.get("exposed_seconds", 0)
+        for r in ranks
+    )
 
 
 def modules_without_effect(request: dict[str, Any], policy: dict[str, Any]) -> list[Finding]:
     """Each module of a selective set alone: bytes freed, time taken."""
-    if policy.get("recompute_granularity") != "selective" and not policy.get("recompute_activations"):
+    if policy.get("recompute_granularity") != "selective" and not policy.get(
+        "recompute_activations"
+    ):
         return []
     found = []
     modules = policy.get("recompute_modules") or ["core_attn"]
     for i, module in enumerate(modules):
-        alone = {k: v for k, v in policy.items() if k not in ("offload_modules", "fine_grained_activation_offloading")}
+        alone = {
+            k: v
+            for k, v in policy.items()
+            if k not in ("offload_modules", "fine_grained_activation_offloading")
+        }
         alone["recompute_modules"] = [module]
         try:
             ranks = evaluate(request, Policy.from_json(alone))["ranks"]
@@ -117,10 +164,19 @@ def modules_without_effect(request: dict[str, Any], policy: dict[str, Any]) -> l
             continue
         if sum(r["dropped_bytes"] for r in ranks):
             continue
-        cost = max(r["checkpoint_seconds"] / (r["forward_seconds"] + r["backward_seconds"]) for r in ranks)
-        found.append(Finding("wasteful" if cost > 0 else "note", f"recompute_modules/{i}", "no saving at all",
-                             f"{module} frees 0 bytes here" + (f" and costs {100 * cost:.1f} % of a step" if cost else ""),
-                             f"drop {module}"))
+        cost = max(
+            r["checkpoint_seconds"] / (r["forward_seconds"] + r["backward_seconds"]) for r in ranks
+        )
+        found.append(
+            Finding(
+                "wasteful" if cost > 0 else "note",
+                f"recompute_modules/{i}",
+                "no saving at all",
+                f"{module} frees 0 bytes here"
+                + (f" and costs {100 * cost:.1f} % of a step" if cost else ""),
+                f"drop {module}",
+            )
+        )
     return found
 
 
@@ -130,16 +186,35 @@ def _waste(request: dict[str, Any], policy: Policy) -> list[Finding]:
     took = _slowest(ranks, "checkpoint_seconds")
     if not any(r["checkpoint_seconds"] + r["exposed_seconds"] for r in ranks):
         return []
-    plan = make_plan(request | {"budget_bytes": [r["peak_bytes"] for r in ranks], "options": ["recompute"],
-                                "compare": True})
+    plan = make_plan(
+        request
+        | {
+            "budget_bytes": [r["peak_bytes"] for r in ranks],
+            "options": ["recompute"],
+            "compare": True,
+        }
+    )
     least = plan["step_seconds"]
     if took / least - 1 <= _WASTE:
         return []
-    better = [h for h in plan["hand_policies"] if h["fits"] and h["step_seconds"] < took * (1 - _WASTE)]
+    better = [
+        h for h in plan["hand_policies"] if h["fits"] and h["step_seconds"] < took * (1 - _WASTE)
+    ]
     best = min(better, key=lambda h: h["step_seconds"], default=None)
-    fix = f"{best['flags']} ({100 * (took / best['step_seconds'] - 1):.1f} % faster)" if best else "rcore plan"
-    return [Finding("wasteful", "recompute_granularity", "slower than expected",
-                    f"a step takes {100 * (took / least - 1):.1f} % longer than the same memory needs", fix)]
+    fix = (
+        f"{best['flags']} ({100 * (took / best['step_seconds'] - 1):.1f} % faster)"
+        if best
+        else "rcore plan"
+    )
+    return [
+        Finding(
+            "wasteful",
+            "recompute_granularity",
+            "slower than expected",
+            f"a step takes {100 * (took / least - 1):.1f} % longer than the same memory needs",
+            fix,
+        )
+    ]
 
 
 def check(settings: Settings, hardware: str = "h100") -> list[Finding]:
@@ -163,8 +238,15 @@ def check(settings: Settings, hardware: str = "h100") -> list[Finding]:
         except Error as error:
             if isinstance(error, InputError):
                 raise
-            found.append(Finding("note", error.field.strip("/"), "the memory model has no figures for these settings",
-                                 str(error).removeprefix(f"{error.field}: "), ""))
+            found.append(
+                Finding(
+                    "note",
+                    error.field.strip("/"),
+                    "the memory model has no figures for these settings",
+                    str(error).removeprefix(f"{error.field}: "),
+                    "",
+                )
+            )
     order = {"wrong": 0, "wasteful": 1, "note": 2}
     return sorted(found, key=lambda f: order[f.level])
 

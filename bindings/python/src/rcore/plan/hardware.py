@@ -22,7 +22,8 @@ def _rate(amount: float, run: Callable[[], Any], rounds: int = 5) -> float:
 
 
 def measure_processor(size: int = 768, copy_bytes: int = 1 << 27) -> dict[str, Any]:
-    """GEMM and copy rates in 32 bits with all threads, in about half a second. There is no link to a host."""
+    """GEMM and copy rates in 32 bits with all threads, in about half a second. There is no link
+    to a host."""
     try:
         import numpy
     except ImportError:
@@ -32,5 +33,14 @@ def measure_processor(size: int = 768, copy_bytes: int = 1 << 27) -> dict[str, A
     target = numpy.empty_like(source)
     gemm = _rate(2.0 * size**3, lambda: a @ a)
     stream = _rate(2.0 * copy_bytes, lambda: numpy.copyto(target, source))
-    return {"name": "this processor", "gemm_flops": gemm, "gemm_share": 1.0, "attention_share": 0.5, "hbm_rate": stream,
-            "hbm_share": 1.0, "host_rate": 0.0, "tp_rate": stream, "ep_rate": stream}
+    return {
+        "name": "this processor",
+        "gemm_flops": gemm,
+        "gemm_share": 1.0,
+        "attention_share": 0.5,
+        "hbm_rate": stream,
+        "hbm_share": 1.0,
+        "host_rate": 0.0,
+        "tp_rate": stream,
+        "ep_rate": stream,
+    }

@@ -17,7 +17,11 @@ _Text = Callable[[Any, ctypes.c_uint64, Any], int]
 
 
 class _Head(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_uint32), ("struct_type", ctypes.c_int32), ("next", ctypes.c_void_p)]
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        ("struct_type", ctypes.c_int32),
+        ("next", ctypes.c_void_p),
+    ]
 
 
 class _ErrorInfo(ctypes.Structure):
@@ -86,12 +90,18 @@ class Policy:
         """Reads the form of ``POLICY_JSON.md``; every rule of ``POLICY_RULES.md`` is checked."""
         encoded = (text if isinstance(text, str) else json.dumps(text)).encode()
         handle = ctypes.c_void_p()
-        _check(_library().rc_policy_create_json(encoded, ctypes.c_uint64(len(encoded)), ctypes.byref(handle)))
+        _check(
+            _library().rc_policy_create_json(
+                encoded, ctypes.c_uint64(len(encoded)), ctypes.byref(handle)
+            )
+        )
         return cls(handle)
 
     def describe(self) -> dict[str, Any]:
         """The policy in the form that :meth:`from_json` reads."""
-        return json.loads(_text(lambda b, c, n: _library().rc_policy_describe(self._handle, b, c, n)))
+        return json.loads(
+            _text(lambda b, c, n: _library().rc_policy_describe(self._handle, b, c, n))
+        )
 
     def notes(self) -> list[tuple[str, str]]:
         """(field, message) of what a setting does not do although one may expect it."""
@@ -99,7 +109,14 @@ class Policy:
         note = _Note()
         while True:
             note.head = _Head(ctypes.sizeof(_Note), _TYPE_NOTE, None)
-            if _check(_library().rc_policy_note(self._handle, ctypes.c_uint32(len(found)), ctypes.byref(note))) > 0:
+            if (
+                _check(
+                    _library().rc_policy_note(
+                        self._handle, ctypes.c_uint32(len(found)), ctypes.byref(note)
+                    )
+                )
+                > 0
+            ):
                 return found
             found.append((note.field.decode(), note.message.decode()))
 
@@ -127,4 +144,6 @@ def describe_inventory(request: dict[str, Any]) -> dict[str, Any]:
 def evaluate(request: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """``rc_plan_evaluate``: what a policy saves and costs, rank by rank."""
     text = _encoded(request)
-    return json.loads(_text(lambda b, c, n: _library().rc_plan_evaluate(*text, policy._handle, b, c, n)))
+    return json.loads(
+        _text(lambda b, c, n: _library().rc_plan_evaluate(*text, policy._handle, b, c, n))
+    )

@@ -1,4 +1,5 @@
-# rcore/plan/models.py: a model by name, from a Hugging Face config.json, or from Megatron's settings.
+# rcore/plan/models.py: a model by name, from a Hugging Face config.json, or from Megatron's
+# settings.
 """What the command line takes as MODEL."""
 from __future__ import annotations
 
@@ -12,7 +13,19 @@ from rcore.plan.megatron import Settings, read_settings
 
 __all__ = ["Subject", "find_model", "from_hugging_face"]
 
-_UNGATED = {"gpt2", "gpt_neox", "opt", "bloom", "falcon", "phi", "starcoder2", "gptj", "mpt", "gpt_bigcode", "nemotron"}
+_UNGATED = {
+    "gpt2",
+    "gpt_neox",
+    "opt",
+    "bloom",
+    "falcon",
+    "phi",
+    "starcoder2",
+    "gptj",
+    "mpt",
+    "gpt_bigcode",
+    "nemotron",
+}
 
 
 @dataclasses.dataclass
@@ -43,14 +56,25 @@ def from_hugging_face(config: dict[str, Any], source: str) -> dict[str, Any]:
     hidden = _first(config, "hidden_size", "n_embd", "d_model")
     layers = _first(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     heads = _first(config, "num_attention_heads", "n_head", "n_heads")
-    for name, value in (("hidden_size", hidden), ("num_hidden_layers", layers), ("num_attention_heads", heads)):
+    for name, value in (
+        ("hidden_size", hidden),
+        ("num_hidden_layers", layers),
+        ("num_attention_heads", heads),
+    ):
         if not isinstance(value, int) or value < 1:
-            raise InputError(f"{source}: {name} is {value!r}; a transformer's config.json has it as a positive number")
+            raise InputError(
+                f"{source}: {name} is {value!r}; a transformer's config.json has it as a positive "
+                "number"
+            )
     ffn = _first(config, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * hidden
     model: dict[str, Any] = {
         "name": str(config.get("_name_or_path") or kind or "model"),
-        "num_layers": layers, "hidden_size": hidden, "num_attention_heads": heads, "ffn_hidden_size": ffn,
-        "swiglu": kind not in _UNGATED, "vocab_size": config.get("vocab_size") or 0,
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "ffn_hidden_size": ffn,
+        "swiglu": kind not in _UNGATED,
+        "vocab_size": config.get("vocab_size") or 0,
         "normalization": "RMSNorm" if "rms_norm_eps" in config else "LayerNorm",
         "rotary": kind not in ("gpt2", "opt", "bloom"),
         "attention_dropout": float(_first(config, "attention_dropout", "attn_pdrop") or 0),
@@ -58,9 +82,14 @@ def from_hugging_face(config: dict[str, Any], source: str) -> dict[str, Any]:
         "tied_embeddings": bool(config.get("tie_word_embeddings", kind == "gpt2")),
     }
     if config.get("kv_lora_rank"):
-        model |= {"multi_latent_attention": True, "q_lora_rank": config.get("q_lora_rank") or 0,
-                  "kv_lora_rank": config["kv_lora_rank"], "qk_head_dim": config.get("qk_nope_head_dim", 128),
-                  "qk_pos_emb_head_dim": config.get("qk_rope_head_dim", 64), "v_head_dim": config.get("v_head_dim", 128)}
+        model |= {
+            "multi_latent_attention": True,
+            "q_lora_rank": config.get("q_lora_rank") or 0,
+            "kv_lora_rank": config["kv_lora_rank"],
+            "qk_head_dim": config.get("qk_nope_head_dim", 128),
+            "qk_pos_emb_head_dim": config.get("qk_rope_head_dim", 64),
+            "v_head_dim": config.get("v_head_dim", 128),
+        }
     else:
         model["num_query_groups"] = _first(config, "num_key_value_heads", "num_kv_heads") or heads
         if config.get("head_dim"):
@@ -73,14 +102,25 @@ def _experts(config: dict[str, Any], layers: int, ffn: int) -> dict[str, Any]:
     if not experts:
         return {}
     width = config.get("moe_intermediate_size") or ffn
-    shared = config.get("shared_expert_intermediate_size") or (config.get("n_shared_experts") or 0) * width
+    shared = (
+        config.get("shared_expert_intermediate_size")
+        or (config.get("n_shared_experts") or 0) * width
+    )
     dense = config.get("first_k_dense_replace") or 0
     every = _first(config, "moe_layer_freq", "decoder_sparse_step") or 1
     every = every if isinstance(every, int) else 1
     only_dense = set(config.get("mlp_only_layers") or [])
-    sparse = [int(i >= dense and i not in only_dense and (i + (every > 1)) % every == 0) for i in range(layers)]
-    return {"num_experts": experts, "moe_router_topk": _first(config, "num_experts_per_tok", "moe_topk") or 1,
-            "moe_ffn_hidden_size": width, "moe_shared_expert_intermediate_size": shared, "moe_layer_freq": sparse}
+    sparse = [
+        int(i >= dense and i not in only_dense and (i + (every > 1)) % every == 0)
+        for i in range(layers)
+    ]
+    return {
+        "num_experts": experts,
+        "moe_router_topk": _first(config, "num_experts_per_tok", "moe_topk") or 1,
+        "moe_ffn_hidden_size": width,
+        "moe_shared_expert_intermediate_size": shared,
+        "moe_layer_freq": sparse,
+    }
 
 
 def find_model(name: str) -> Subject:
@@ -100,12 +140,23 @@ def find_model(name: str) -> Subject:
         try:
             config = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+            raise InputError(
+                f"{path}: line {error.lineno}, column {error.colno}: {error.msg}"
+            ) from None
         if not isinstance(config, dict):
             raise InputError(f"{path}: no JSON object")
-        megatron_names = "num_layers" in config and "model_type" not in config and "num_hidden_layers" not in config
-        return Subject(config if megatron_names or "base" in config else from_hugging_face(config, str(path)))
+        megatron_names = (
+            "num_layers" in config
+            and "model_type" not in config
+            and "num_hidden_layers" not in config
+        )
+        return Subject(
+            config if megatron_names or "base" in config else from_hugging_face(config, str(path))
+        )
     settings = read_settings(text, str(path))
     if not settings.names_a_model:
-        raise InputError(f"{path}: no num_layers, hidden_size and num_attention_heads: these settings name no model")
+        raise InputError(
+            f"{path}: no num_layers, hidden_size and num_attention_heads: these settings name no "
+            "model"
+        )
     return Subject(settings.model(), settings)

@@ -1,5 +1,8 @@
-# rcore/plan/pipeline_layout.py: Megatron's pipeline layout strings, "Et*3|(tt|)*6tmL", as layers per stage.
-"""E embedding, t decoder layer, m multi-token prediction layer, L loss; | ends a virtual stage, *n repeats."""
+# rcore/plan/pipeline_layout.py: Megatron's pipeline layout strings, "Et*3|(tt|)*6tmL", as layers
+# per stage.
+"""E embedding, t decoder layer, m multi-token prediction layer, L loss; | ends a virtual stage,
+*n repeats."""
+
 from __future__ import annotations
 
 import re
