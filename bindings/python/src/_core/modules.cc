@@ -27,30 +27,51 @@ bool is_quiet_module(PyObject* module) {
   return false;
 }
 
-// Codes whose global names are no modules. A program has few that are regions.
+// What the code of a function says, for all functions made of it. A program has few that are
+// regions.
+struct Code {
+  PyObject* code = nullptr;  // held
+  bool closes = false, has_keywords = false, names_modules = false;
+};
 constexpr size_t kCodes = 64;
-PyObject* codes[kCodes];  // held
+Code codes[kCodes];
 
-bool globals_are_quiet(PyObject* function) {
-  const Ref code(PyObject_GetAttr(function, names.code));
-  if (!code) return false;
-  PyObject*& known = codes[reinterpret_cast<uintptr_t>(code.get()) / 16 % kCodes];
-  if (known == code.get()) return true;
+bool is_zero(PyObject* code, PyObject* count) {
+  const Ref n(PyObject_GetAttr(code, count));
+  return n && PyLong_AsLong(n.get()) == 0;
+}
+
+// The modules among the names that a function may look up. A name that is none when it is first
+// asked about is taken to stay so.
+template <class Use>
+bool each_global_module(PyObject* function, PyObject* code, Use use) {
   const Ref globals(PyObject_GetAttr(function, names.globals)),
-      used(PyObject_GetAttr(code.get(), names.co_names));
+      used(PyObject_GetAttr(code, names.co_names));
   if (!globals || !used) return false;
-  bool has_modules = false;
   for (Py_ssize_t i = 0; i < PyTuple_Size(used.get()); ++i) {
     PyObject* value = PyDict_GetItem(globals.get(), PyTuple_GetItem(used.get(), i));
-    if (!value || !is_a(value, torch_api.nn_module_type)) continue;
-    if (!is_quiet_module(value)) return false;
-    has_modules = true;
+    if (value && is_a(value, torch_api.nn_module_type) && !use(value)) return false;
   }
-  if (has_modules) return true;
-  PyObject* const before = known;
-  known = Py_NewRef(code.get());
-  Py_XDECREF(before);
   return true;
+}
+
+const Code* code_of(PyObject* function) {
+  const Ref code(PyObject_GetAttr(function, names.code));
+  if (!code) return nullptr;
+  Code& known = codes[reinterpret_cast<uintptr_t>(code.get()) / 16 % kCodes];
+  if (known.code == code.get()) return &known;
+  Code read;
+  if (!each_global_module(function, code.get(),
+                          [&](PyObject*) { return read.names_modules = true; }))
+    return nullptr;
+  const Ref free(PyObject_GetAttr(code.get(), names.co_freevars));
+  if (!free) return nullptr;
+  read.closes = PyTuple_Size(free.get()) > 0;
+  read.has_keywords = !is_zero(code.get(), names.co_kwonlyargcount);
+  read.code = Py_NewRef(code.get());
+  const Ref before(known.code);
+  known = read;
+  return &known;
 }
 
 bool is_quiet(PyObject* value, int depth);
@@ -80,13 +101,22 @@ bool attribute_is_quiet(PyObject* owner, PyObject* name, int depth) {
 bool closure_is_quiet(PyObject* function, int depth) {
   const Ref closure(PyObject_GetAttr(function, names.closure));
   if (!closure) return false;
-  if (closure.get() == Py_None) return true;
   for (Py_ssize_t i = 0; i < PyTuple_Size(closure.get()); ++i) {
     const Ref value(PyObject_GetAttr(PyTuple_GetItem(closure.get(), i), names.cell_contents));
     if (!value) PyErr_Clear();  // not assigned yet
     if (value && !is_quiet(value.get(), depth)) return false;
   }
   return true;
+}
+
+bool function_is_quiet(PyObject* function, int depth) {
+  const Code* found = code_of(function);
+  if (!found) return false;
+  const Code code = *found;
+  return (!code.closes || closure_is_quiet(function, depth)) &&
+         attribute_is_quiet(function, names.defaults, depth) &&
+         (!code.has_keywords || attribute_is_quiet(function, names.keyword_defaults, depth)) &&
+         (!code.names_modules || each_global_module(function, code.code, is_quiet_module));
 }
 
 bool is_quiet(PyObject* value, int depth) {
@@ -97,10 +127,7 @@ bool is_quiet(PyObject* value, int depth) {
   if (depth == 0) return false;
   if (PyTuple_Check(value) || PyList_Check(value) || PyDict_Check(value))
     return all_quiet(value, depth - 1);
-  if (is_a(value, torch_api.function_type))
-    return closure_is_quiet(value, depth - 1) &&
-           attribute_is_quiet(value, names.defaults, depth - 1) &&
-           attribute_is_quiet(value, names.keyword_defaults, depth - 1) && globals_are_quiet(value);
+  if (is_a(value, torch_api.function_type)) return function_is_quiet(value, depth - 1);
   if (is_a(value, torch_api.method_type))
     return attribute_is_quiet(value, names.self, depth - 1) &&
            attribute_is_quiet(value, names.function, depth - 1);

@@ -55,6 +55,8 @@ bool make_names() {
          intern(&names.detach, "detach") && intern(&names.f_lasti, "f_lasti") &&
          intern(&names.f_back, "f_back") && intern(&names.code, "__code__") &&
          intern(&names.globals, "__globals__") && intern(&names.co_names, "co_names") &&
+         intern(&names.co_freevars, "co_freevars") &&
+         intern(&names.co_kwonlyargcount, "co_kwonlyargcount") &&
          intern(&names.closure, "__closure__") && intern(&names.cell_contents, "cell_contents") &&
          intern(&names.defaults, "__defaults__") &&
          intern(&names.keyword_defaults, "__kwdefaults__") && intern(&names.self, "__self__") &&

@@ -33,8 +33,8 @@ extern TorchApi torch_api;
 struct Names {
   PyObject *is_leaf, *base, *version, *unpack, *shape, *dtype, *device, *nbytes, *forward, *replay,
       *explain, *measure, *requires_grad, *untyped_storage, *cdata, *detach, *f_lasti, *f_back,
-      *code, *globals, *co_names, *closure, *cell_contents, *defaults, *keyword_defaults, *self,
-      *function, *func, *args, *keywords, *initialized;
+      *code, *globals, *co_names, *co_freevars, *co_kwonlyargcount, *closure, *cell_contents,
+      *defaults, *keyword_defaults, *self, *function, *func, *args, *keywords, *initialized;
 };
 extern Names names;
 
