@@ -82,8 +82,8 @@ class SharedProof {
   }
   ProofWide lowest(const ProofKind& kind) const;
   std::vector<ProofPoint> joined(const std::vector<ProofPoint>& a, const std::vector<ProofPoint>& b,
-                                 int64_t weight, ProofWide cost, ProofWide ahead,
-                                 int64_t lightest, bool late) const;
+                                 int64_t weight, ProofWide cost, ProofWide ahead, int64_t lightest,
+                                 bool late) const;
   bool excluded(size_t cut);
   bool parts_excluded(const ProofParts& cut, int64_t floor);
   bool filled_excluded(const ProofParts& cut);
@@ -107,14 +107,14 @@ class SharedProof {
   int64_t price_ = 0, per_ = 0;                  // of the link: so much for so many bytes
   int64_t jump_ = 0;                             // of memory's row: the smallest that may move
   ProofWide scale_ = 1, slope_ = 0, claim_ = 0;  // costs are scaled so that the slope is whole
-  std::vector<ProofSide> sides_;  // without a price on what is held, and with one
-  ProofSide* side_ = nullptr;     // the one that is built
+  std::vector<ProofSide> sides_;                 // without a price on what is held, and with one
+  ProofSide* side_ = nullptr;                    // the one that is built
   int64_t inner_room_ = 0;                       // for the weight of the early ones
   int64_t floor_ = 0;                            // of the late ones, beside a cut one of them
   int64_t late_room_ = 0;                        // where the late ones begin, on the way down
   size_t first_late_ = 0;                        // of the kinds
   std::vector<int64_t> staying_;  // [kind] in memory, of the kinds from there on, at least
-  std::vector<int64_t> kept_;  // [kind] on the way down
+  std::vector<int64_t> kept_;     // [kind] on the way down
   int leaves_ = 0;
   uint64_t steps_ = 0, last_step_ = 0;
   // A cut that fills, and its lightest way.

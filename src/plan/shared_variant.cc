@@ -67,7 +67,8 @@ int64_t SharedVariant::ahead_of(const Knapsack& knapsack, double held_price) con
     return double(cut_.cost(kept)) + more + held_price * weight - memory;
   };
   // Costs of parts are rounded up. The slope has what fewer rows cost.
-  if (fills_) return int64_t(std::floor(priced(cut_.slope() > held_price ? cut_.last : cut_.first))) - 2;
+  if (fills_)
+    return int64_t(std::floor(priced(cut_.slope() > held_price ? cut_.last : cut_.first))) - 2;
   return int64_t(std::floor(std::min(priced(cut_.first), priced(cut_.last)))) - 2;
 }
 
@@ -106,7 +107,7 @@ int64_t SharedVariant::least_held(size_t depth, const SharedLeft& left) const {
     least = sloped ? held_->least_sloped(depth, left.room - cut_.heaviest(), capacity)
                    : held_->least(depth, capacity);
     if (least >= kNoCost) return kNoCost;
-    return least + held_ahead_ + int64_t(std::floor(price * (double(frame_.memory) - rest))) ;
+    return least + held_ahead_ + int64_t(std::floor(price * (double(frame_.memory) - rest)));
   }
   least = frame_.price > 0
               ? held_->least_sloped(depth, left.room - (frame_.room - frame_.memory), left.room)
@@ -120,8 +121,8 @@ int64_t SharedVariant::least(size_t depth, const SharedLeft& left) const {
   int64_t held = 0;
   if (held_ && (held = least_held(depth, left)) >= kNoCost) return kNoCost;
   if (fills_) {
-    const int64_t least = knapsack_->least_sloped(depth, left.room - cut_.heaviest(),
-                                                  left.room - cut_.lightest());
+    const int64_t least =
+        knapsack_->least_sloped(depth, left.room - cut_.heaviest(), left.room - cut_.lightest());
     return least >= kNoCost ? kNoCost : std::max(held, ahead_ + least);
   }
   const int64_t link = frame_.room - frame_.memory, free = left.room - link;
@@ -132,8 +133,7 @@ int64_t SharedVariant::least(size_t depth, const SharedLeft& left) const {
   if (least >= kNoCost) return kNoCost;
   // Of an open floor the fronts know nothing where the late ones begin, either.
   const bool begins = depth == frame_.first_late;
-  if (frame_.price == 0 || !frame_.two || depth < frame_.first_late ||
-      (begins && !has_late_cut()))
+  if (frame_.price == 0 || !frame_.two || depth < frame_.first_late || (begins && !has_late_cut()))
     return std::max(held, least);
   const int64_t over = link + left.floor - (begins ? left.room : left.late_room);
   const double paid = frame_.price * double(std::max<int64_t>(0, over));

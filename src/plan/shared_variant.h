@@ -112,7 +112,7 @@ class SharedVariant {
   std::vector<int32_t> count_;
   std::vector<int64_t> stays_;
   std::optional<Knapsack> knapsack_;
-  std::optional<Knapsack> held_;  // with a price on what cannot leave memory
+  std::optional<Knapsack> held_;        // with a price on what cannot leave memory
   int64_t ahead_ = 0, held_ahead_ = 0;  // what the cut adds to the bounds
   int64_t relaxed_ = 0;
 };

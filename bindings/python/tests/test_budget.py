@@ -17,7 +17,7 @@ from rcore.torch.budget import plan_within
 from rcore.torch.forecast import Choice, Group
 
 pytest.importorskip("transformers")
-from models import FAMILIES, TorchEncoder, llama, same, step  # noqa: E402
+from models import FAMILIES, TorchEncoder, llama, same, step
 
 SHAPE = (2, 24)
 

@@ -237,7 +237,7 @@ def test_backward_from_several_threads():
         try:
             for _ in range(20 if retain else 1):
                 got.append(torch.autograd.grad(loss, x, retain_graph=retain)[0])
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(o, False)) for o in out]

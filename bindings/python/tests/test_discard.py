@@ -97,11 +97,11 @@ def test_by_a_scope_nothing_is_named(parts):
 
 
 def test_in_a_scope_whoever_holds_the_output_may_read_it(parts):
-    norm, linear, x, leaves, want = parts
+    norm, linear, x, _, _ = parts
     discarded = rt.discard_output(norm)
     with rt.discards():
         y = discarded(x)
-        z = linear(y)
+        linear(y)
     assert torch.equal(y, norm(x))
 
 
@@ -125,7 +125,6 @@ def test_views_several_readers_and_several_outputs():
             return read(*discarded(x))
 
     assert same(want, grads(run, x, w))
-    regions = []
     with rt.collect_regions() as regions:
         out = run()
     out.sum().backward()

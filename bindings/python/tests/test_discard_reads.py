@@ -9,7 +9,6 @@ import sysconfig
 import textwrap
 
 import pytest
-import torch
 
 import rcore.torch  # noqa: F401
 

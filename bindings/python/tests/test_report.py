@@ -10,7 +10,7 @@ import rcore.torch as rt
 from rcore.torch import Policy
 
 pytest.importorskip("transformers")
-from models import llama, step  # noqa: E402
+from models import llama, step
 
 
 def test_rows_totals_and_texts(tmp_path):

@@ -439,9 +439,8 @@ def read_settings(text: str, source: str) -> Settings:
         if not isinstance(tree, dict):
             raise InputError(f"{source}: no mapping of settings")
         values: dict[str, Any] = {}
-        _flatten(
-            tree.get("MODEL_ARGS") if isinstance(tree.get("MODEL_ARGS"), dict) else tree, values
-        )
+        inner = tree.get("MODEL_ARGS")
+        _flatten(inner if isinstance(inner, dict) else tree, values)
     else:
         try:
             values = _from_arguments(text)

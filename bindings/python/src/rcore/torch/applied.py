@@ -2,8 +2,10 @@
 """What apply() returns, and remove()."""
 from __future__ import annotations
 
+import functools
 import weakref
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
+from collections.abc import Callable
 
 from torch import nn
 
@@ -23,7 +25,7 @@ _BUILT_IN = frozenset(
      "fused_group_mlp", "layernorm", "moe_act", "mla_up_proj", "gdn_norm_out", "gdp_in_proj",
      "gdp_qkv", "mhc", "attn_norm", "mlp_norm"))
 
-_applied: "weakref.WeakKeyDictionary[nn.Module, Applied]" = weakref.WeakKeyDictionary()
+_applied: weakref.WeakKeyDictionary[nn.Module, Applied] = weakref.WeakKeyDictionary()
 
 
 class Budget(Protocol):
@@ -126,13 +128,13 @@ class Applied:
         return any(
             self.table.decide(kind, layer, _ROLE_OUTPUT)["action"] == _RECOMPUTE for kind in kinds)
 
-    def module_of(self, place: Place) -> "_core.Module":
+    def module_of(self, place: Place) -> _core.Module:
         """The core's module of a place."""
         if id(place) not in self._registered:
             self._registered[id(place)] = self._register(place)
         return self._registered[id(place)]
 
-    def _register(self, place: Place) -> "_core.Module":
+    def _register(self, place: Place) -> _core.Module:
         module = _core.make_module(self.context, self.table, place.kind, place.path or place.kind,
                                    place.layer)
         self.modules.append((place, module))
@@ -174,7 +176,7 @@ class Applied:
             region = Region(self, place, function._original)
             self._regions.append(region)
             function.regions[place.module] = weakref.ref(region)
-            self._undo.append(lambda f=function, m=place.module: release_attention(f, m))
+            self._undo.append(functools.partial(release_attention, function, place.module))
 
     def uninstall(self) -> None:
         """Takes the regions away."""
@@ -182,7 +184,7 @@ class Applied:
             undo()
         self._undo = []
 
-    def __enter__(self) -> "Applied":
+    def __enter__(self) -> Applied:
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any, Callable
+from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -58,6 +59,7 @@ class Budgeted:
         return getattr, (self._model, "forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward: observed, measured, or as planned."""
         if is_compiling():
             self.settle()
             return self._original(*args, **kwargs)

@@ -63,7 +63,7 @@ class DiscardedOutput:
         if consumer is not None:
             consumer.register_forward_hook(self._consumed)
 
-    def __get__(self, owner: Any, cls: type | None = None) -> "DiscardedOutput":
+    def __get__(self, owner: Any, cls: type | None = None) -> DiscardedOutput:
         if owner is None or not hasattr(self._function, "__get__"):
             return self
         method = object.__new__(DiscardedOutput)

@@ -13,7 +13,8 @@ gives say whether there is anybody else; then nothing is freed.
 from __future__ import annotations
 
 import weakref
-from typing import Any, Iterator, Sequence
+from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -145,8 +146,8 @@ class _Block:
         self.outputs: list[tuple[int, torch.Tensor, int]] = []
         # What is written when it is filled: of the first output.
         self.first: tuple[int, torch.dtype, Any, Any, int] | None = None
-        self._emptied: list["weakref.ref[torch.Tensor]"] = []
-        self._views: list[tuple["weakref.ref[torch.Tensor]", _View]] = []
+        self._emptied: list[weakref.ref[torch.Tensor]] = []
+        self._views: list[tuple[weakref.ref[torch.Tensor], _View]] = []
 
     def reason_to_keep(self, holders: list[_Holder]) -> str | None:
         """Why it cannot be emptied, given what the graph holds."""
@@ -208,7 +209,7 @@ class _Block:
         self.storage.resize_(0)
         return None
 
-    def _swap_view(self, ref: "weakref.ref[torch.Tensor]") -> None:
+    def _swap_view(self, ref: weakref.ref[torch.Tensor]) -> None:
         t = ref()
         if t is None or t._base is None:
             return
@@ -220,7 +221,7 @@ class _Block:
         t._real, t._answers, t._root = real, answers, base
         self._views.append((ref, facts))
 
-    def _swap(self, ref: "weakref.ref[torch.Tensor]") -> None:
+    def _swap(self, ref: weakref.ref[torch.Tensor]) -> None:
         t = ref()
         if t is None or isinstance(t, Discarded):
             return
@@ -256,7 +257,7 @@ class _Block:
     def fill(self, region: Any) -> None:
         """Fills it again, where the program still has a tensor over it."""
         refs = self._emptied + [ref for ref, _ in self._views]
-        if all(ref() is None for ref in refs):
+        if self.first is None or all(ref() is None for ref in refs):
             return
         index, dtype, size, stride, offset = self.first
         value = region.output(index)
@@ -272,7 +273,7 @@ class _Block:
         self.restore()
 
 
-_emptied: "weakref.WeakValueDictionary[int, Emptied]" = weakref.WeakValueDictionary()
+_emptied: weakref.WeakValueDictionary[int, Emptied] = weakref.WeakValueDictionary()
 
 
 class Emptied:
@@ -293,7 +294,8 @@ class Emptied:
         # An input that is itself discarded is filled first.
         self._before = [p for p in (_emptied.get(i) for i in inputs) if p is not None]
         self._blocks: dict[int, _Block] = {}
-        self.kept_bytes, self.reasons = 0, []
+        self.kept_bytes = 0
+        self.reasons: list[str] = []
         for index, t in enumerate(result if isinstance(result, tuple) else (result,)):
             if not isinstance(t, torch.Tensor) or t.untyped_storage()._cdata in inputs:
                 continue
@@ -316,7 +318,7 @@ class Emptied:
                     found.append((node, saved, t))
         saved = t = found = None  # no name may count as a holder
         freed = 0
-        nodes = set()
+        nodes: set[Any] = set()
         for at, block in list(self._blocks.items()):
             held = holders.pop(at)
             reason = block.reason_to_keep(held)

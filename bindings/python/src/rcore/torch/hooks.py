@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Iterator
+from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch._C import _autograd
@@ -24,7 +25,8 @@ def saving(look: Callable[[torch.Tensor], None] | None = None) -> Iterator[None]
     keep = _core.hand_on_saved if hooked else _core.keep_saved
 
     def look_and_keep(t: torch.Tensor) -> Any:
-        look(t)
+        if look is not None:
+            look(t)
         return keep(t)
 
     with torch.autograd.graph.saved_tensors_hooks(keep if look is None else look_and_keep,

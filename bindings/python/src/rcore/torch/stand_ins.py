@@ -7,7 +7,8 @@ import functools
 import sys
 import warnings
 import weakref
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ class Owner(Protocol):
 
     observer: Observer | None
 
-    def module_of(self, place: Place) -> "_core.Module":
+    def module_of(self, place: Place) -> _core.Module:
         """The core's module of a place."""
 
     def discards_in(self, layer: int) -> bool:
@@ -81,6 +82,7 @@ class Region:
         return getattr, (self._place.module, self._place.method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The place's own call, as the policy has it run."""
         if is_compiling():
             return self._compiled(*args, **kwargs)
         if not torch.is_grad_enabled():
@@ -148,6 +150,7 @@ class AttentionFunction:
         return getattr, (sys.modules[self._original.__module__], self._original.__name__)
 
     def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The attention of a module: in its region, where it has one."""
         known = self.regions.get(module)
         region = known() if known is not None else None
         if region is None:
@@ -185,6 +188,7 @@ def _stand_in(key: tuple[str, str], original: Callable[..., Any],
 
 
 def release_attention(function: AttentionFunction, module: nn.Module) -> None:
+    """Takes a module's region away; with the last one, the stand-in itself."""
     function.regions.pop(module, None)
     if function.regions:
         return
