@@ -2,6 +2,7 @@
 # the bits of no policy.
 from __future__ import annotations
 
+import gc
 import os
 import socket
 
@@ -105,6 +106,9 @@ def worker(rank, port, wrap_name, queue):
         regions.clear()
     if rank == 0:
         queue.put((results, refusals))
+    # A model is part of a cycle, and DDP's reducer in it holds the group, whose threads must not
+    # outlive the interpreter.
+    gc.collect()
     dist.destroy_process_group()
 
 
