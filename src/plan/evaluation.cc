@@ -9,7 +9,7 @@ namespace rc::plan {
 namespace {
 
 struct Fate {
-  bool dropped = false, offloaded = false;
+  bool dropped = false, offloaded = false, shared = false, packed = false;
   uint64_t kept = 0;
 };
 
@@ -93,8 +93,10 @@ class LayerEvaluator {
       store = asks(t.consumer, "in", RC_ROLE_INPUT);
     if (!fate.dropped && store.action == RC_ACTION_STORE) {
       fate.offloaded = store.tier != RC_TIER_DEVICE;
-      if (!store.group.empty()) fate.kept = (t.bytes + r_.layout.tp - 1) / r_.layout.tp;
-      if (store.codec != RC_CODEC_NONE)
+      fate.shared = !store.group.empty();
+      fate.packed = store.codec != RC_CODEC_NONE;
+      if (fate.shared) fate.kept = (t.bytes + r_.layout.tp - 1) / r_.layout.tp;
+      if (fate.packed)
         fate.kept = (fate.kept + r_.model.element_bytes - 1) / r_.model.element_bytes;
     }
     if (fate.dropped || fate.offloaded) fate.kept = 0;
@@ -113,8 +115,10 @@ class LayerEvaluator {
     if (fate.dropped) out->dropped += t.bytes;
     if (fate.offloaded) {
       out->offloaded += t.bytes;
-      out->copy += spec.offload_seconds;
+      out->copy += storing_seconds(r_, spec, PlanOption::kOffload);
     }
+    if (fate.shared) out->copy += storing_seconds(r_, spec, PlanOption::kShard);
+    if (fate.packed) out->copy += storing_seconds(r_, spec, PlanOption::kCompress);
     if (t.kind == "layer" && t.role == RC_ROLE_INPUT) out->heads_unit = !fate.dropped;
     if (fate.dropped) {
       out->replay += spec.recompute_seconds;

@@ -48,7 +48,8 @@ struct RankEvaluation {
   double forward_seconds = 0, backward_seconds = 0;
   double replay_seconds = 0;      // what is missing and no more
   double checkpoint_seconds = 0;  // replaying modules to their end, as a checkpoint call does
-  double exposed_seconds = 0;     // of copies that pass the link's window
+  double exposed_seconds = 0;     // of copies, gathers and packing: what they take from kernels,
+                                  // and what passes the link's window
 };
 std::vector<RankEvaluation> evaluate(const PlanRequest& request, const Policy& policy);
 

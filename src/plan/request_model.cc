@@ -23,8 +23,8 @@ Status unknown_name(const char* what, const std::string& at, const std::string& 
                     const std::vector<std::string_view>& known) {
   std::string all;
   for (const std::string_view one : known) all += (all.empty() ? "" : ", ") + std::string(one);
-  return argument_error(at, format("no %s %s%s; there are %s", what, in_quotes(name).c_str(),
-                                   did_you_mean(name, known).c_str(), all.c_str()));
+  return argument_error(at, format("no %s %s (there are %s)%s", what, in_quotes(name).c_str(),
+                                   all.c_str(), did_you_mean(name, known).c_str()));
 }
 
 void read_attention(ObjectReader* r, Architecture* m) {

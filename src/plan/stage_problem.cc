@@ -42,6 +42,16 @@ double offload_seconds(const PlanRequest& r, const TensorSpec& spec) {
   return std::max(1e-12, double(spec.tensor.bytes) * copy_seconds_per_byte(r));
 }
 
+}  // namespace
+
+double storing_seconds(const PlanRequest& r, const TensorSpec& spec, PlanOption option) {
+  if (option == PlanOption::kOffload) return offload_seconds(r, spec);
+  return 1e-12 *
+         double(option == PlanOption::kShard ? shard(r, spec).cost : compress(r, spec).cost);
+}
+
+namespace {
+
 PlanItem make_item(const PlanRequest& r, const ClassSpec& of, const TensorSpec& spec) {
   const SavedTensor& t = spec.tensor;
   const int64_t bytes = int64_t(t.bytes);

@@ -16,6 +16,8 @@ uint64_t fixed_bytes(const PlanRequest& request, uint32_t rank);
 // microbatch, else its forward alone.
 double link_window_seconds(const PlanRequest& request, uint32_t rank);
 int64_t picoseconds(double seconds);
+// What a tensor costs that is kept elsewhere or packed: offload, shard or compress.
+double storing_seconds(const PlanRequest& request, const TensorSpec& spec, PlanOption option);
 // The passes of a rank in a step, long ones cut where nothing new comes.
 std::vector<PipelinePass> scheduled_passes(const PlanRequest& request, uint32_t rank);
 // Weights, gradients and optimizer of a rank: its layers, and on the outer ranks the embedding.

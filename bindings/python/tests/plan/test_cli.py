@@ -262,6 +262,10 @@ def test_check_without_a_file_prints_the_failure_table(cli):
     ("plan", "llama3-8b", "--budget", "6GB", "--pp", "2", "--stages", "1,2,3"),
     ("plan", "llama3-8b", "--budget", "6GB", "--hardware", "abacus"),
     ("plan", "llama3-8b", "--budget", "6GB", "--options", "magic"),
+    ("plan", "llama3-8b", "--budget", "nan%"),
+    ("plan", "llama3-8b", "--budget", "150%"),
+    ("plan", "x" * 300, "--budget", "6GB"),
+    ("plan", "--num-layers 8 --hidden-size 64", "--budget", "6GB"),
     ("explain", "--recompute-granularity ful", "llama3-8b"),
     ("explain", "{\"rcore_policy\": 1,}", "llama3-8b"),
     ("check", "nowhere.yaml"),
@@ -271,6 +275,62 @@ def test_bad_input_is_one_line_and_exit_code_two(cli, arguments):
     run = cli(*arguments)
     assert run.code == 2 and run.out == ""
     assert run.err.startswith("rcore: error: ") and run.err.count("\n") == 1, run.err
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (("--budget", "1GB"),
+     r"--budget: 1000000000 bytes \(1.00 GB\) on rank 0; the least .* is \d+ bytes \(\d.\d\d GB\)"),
+    (("--budget", "0%"), r"--budget: '0%' is no percentage above 0% and at most 100%"),
+    (("--budget", "6GB", "--tp", "3"), r"--tp: 3 does not divide num_attention_heads 32"),
+    (("--budget", "6GB", "--hardware", "x"),
+     r"--hardware: no built-in device \"x\" \(there are .*\)"),
+    (("--budget", "6GB", "--options", "x"), r"--options: \"x\", must be one of .*"),
+])
+def test_what_is_wrong_is_named_as_the_user_wrote_it(cli, arguments, told):
+    run = cli("plan", "llama3-8b", *arguments)
+    assert run.code == 2 and re.fullmatch(f"rcore: error: {told}\n", run.err), run.err
+
+
+def test_what_a_refused_budget_is_told_to_be_does(cli):
+    told = cli("plan", "llama3-8b", "--budget", "1GB").err
+    least = re.search(r"\((\S+) GB\)\n", told)[1]
+    assert cli("plan", "llama3-8b", "--budget", f"{least}GB").code == 0
+
+
+def test_a_folder_is_told_to_have_no_config(cli, tmp_path):
+    run = cli("plan", tmp_path, "--budget", "6GB")
+    assert run.code == 2 and "a folder without a config.json" in run.err
+
+
+def test_an_argument_list_of_any_length_is_a_model(cli):
+    flags = "--num-layers 32 --hidden-size 4096 --num-attention-heads 32 --seq-length 4096 "
+    run = cli("plan", flags + "--swiglu " * 40 + "--ffn-hidden-size 14336", "--budget", "50%")
+    assert run.code == 0 and "Proven optimal" in run.out, run.err
+
+
+@pytest.mark.parametrize("options", ["recompute,offload", "offload,compress", "recompute,split"])
+def test_explain_says_what_plan_said(cli, tmp_path, options):
+    policy = tmp_path / "policy.json"
+    where = ("llama3-8b", "--tp", "2", "--seq", "4096")
+    plan = cli("plan", *where, "--budget", "80%", "--options", options, "--json", policy)
+    worth = cli("explain", policy, *where)
+    row = re.search(r"^ +0 +.*$", plan.out, re.M)[0].split()
+    other = re.search(r"^ +0 +.*$", worth.out, re.M)[0].split()
+    assert (row[2], row[4], row[6]) == (other[1], other[2], other[-1]), (plan.out, worth.out)
+    assert row[6] != "0.00%"
+
+
+def test_tables_keep_to_a_terminals_width(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    wide = cli("check").out
+    assert max(map(len, wide.splitlines())) > 150
+    monkeypatch.setenv("COLUMNS", "90")
+    narrow = cli("check").out
+    assert max(map(len, narrow.splitlines())) <= 90
+    assert "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True" in narrow
+    plan = cli("plan", "llama3-70b", "--tp", "8", "--budget", "30%").out
+    rows = plan[:plan.index("Nearest")].splitlines()
+    assert max(map(len, rows[2:])) <= 90 and re.search(r"x_in \d+/\d+,?$", plan, re.M)
 
 
 def test_binary_and_broken_files_are_one_line(cli, tmp_path):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rcore.cli import check, explain, plan
+from rcore.cli.options import in_options
 from rcore.errors import Error
 
 __all__ = ["main"]
@@ -31,13 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for command in (plan, explain, check):
         command.add_parser(commands)
+    options = argparse.Namespace()
     try:
-        options = parser.parse_args(arguments)
+        parser.parse_args(arguments, options)
         return options.run(options)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Error as error:
-        print(f"rcore: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"rcore: error: {in_options(error, options)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0

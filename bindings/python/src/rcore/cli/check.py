@@ -6,14 +6,13 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import pathlib
 import re
 from typing import Any
 
 from rcore.cli.table import table
-from rcore.plan.errors import InputError
 from rcore.plan.findings import Finding, check, verdict
 from rcore.plan.megatron import read_settings
+from rcore.plan.models import read_file
 from rcore.plan.rules import FAILURES
 
 __all__ = ["add_parser"]
@@ -42,12 +41,7 @@ def add_parser(commands: Any) -> None:
 def _read(name: str) -> tuple[str, str]:
     if name.lstrip().startswith("--"):
         return name, "arguments"
-    try:
-        return pathlib.Path(name).read_text(), name
-    except OSError as error:
-        raise InputError(f"{name}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{name}: is no text") from None
+    return read_file(name), name
 
 
 def _show(finding: Finding) -> str:

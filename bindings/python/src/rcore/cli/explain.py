@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import pathlib
+import os
 from typing import Any
 
 from rcore.cli.options import add_layout, gigabytes
@@ -15,7 +15,7 @@ from rcore.plan.errors import InputError
 from rcore.plan.findings import modules_without_effect
 from rcore.plan.library import Policy, describe_inventory, evaluate
 from rcore.plan.megatron import Settings, read_settings
-from rcore.plan.models import find_model
+from rcore.plan.models import find_model, read_file
 
 __all__ = ["add_parser"]
 
@@ -48,11 +48,11 @@ def add_parser(commands: Any) -> None:
 
 
 def _read_policy(text: str) -> dict[str, Any]:
-    path = pathlib.Path(text)
-    if not text.lstrip().startswith(("-", "{")) and not path.is_file():
+    inline = text.lstrip().startswith(("-", "{"))
+    if not inline and not os.path.isfile(text):
         raise InputError(f"{text}: no such file, no flags and no JSON")
-    source = "arguments" if text.lstrip().startswith(("-", "{")) else text
-    content = text if source == "arguments" else path.read_text()
+    source = "arguments" if inline else text
+    content = text if inline else read_file(text)
     if content.lstrip().startswith("{"):
         try:
             return json.loads(content)

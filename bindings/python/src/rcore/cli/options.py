@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import pathlib
 import re
 from typing import Any
 
+from rcore.errors import Error
 from rcore.plan.errors import InputError
 from rcore.plan.hardware import measure_processor
 from rcore.plan.pipeline_layout import layers_per_stage
 
-__all__ = ["add_layout", "gigabytes", "hardware_of", "layout_of", "parse_bytes"]
+__all__ = ["add_layout", "gigabytes", "hardware_of", "in_options", "layout_of", "parse_bytes"]
 
 _UNITS = {
     "": 1,
@@ -42,6 +44,37 @@ _SHORT = {
     "mbs": "micro_batch_size",
     "microbatches": "num_microbatches",
 }
+_FIELDS = {
+    "/model": "MODEL",
+    "/budget_bytes": "--budget",
+    "/budget_fraction": "--budget",
+    "/memory_bytes": "--memory",
+    "/options": "--options",
+    "/hardware": "--hardware",
+    "/time_limit_seconds": "--time-limit",
+}
+
+
+def in_options(error: Error, options: argparse.Namespace) -> str:
+    """The error in one line, of the option that it is about where that was given, and large
+    numbers of bytes in GB too.
+    """
+    flags = dict(_FIELDS)
+    for short, name in _SHORT.items():
+        if getattr(options, short, None) is not None:
+            flags[f"/layout/{name}"] = f"--{short}"
+    text = " ".join(str(error).split())
+    for field, flag in flags.items():
+        if error.field == field or error.field.startswith(f"{field}/"):
+            text = flag + text.removeprefix(error.field)
+    if error.status != "RC_E_BUDGET":
+        return text
+    # Rounded up: what is said to do has to.
+    return re.sub(
+        r"(\d{6,})( bytes)?",
+        lambda n: f"{n[1]} bytes ({math.ceil(int(n[1]) / 1e7) / 100:.2f} GB)",
+        text,
+    )
 
 
 def parse_bytes(text: str, option: str) -> int:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import re
 from typing import Any
 
 from rcore.cli.chart import draw
 from rcore.cli.options import add_layout, gigabytes, hardware_of, layout_of, parse_bytes
-from rcore.cli.table import ranges, table
+from rcore.cli.table import JOINT, ranges, table
 from rcore.plan.errors import InputError
 from rcore.plan.library import describe_inventory, make_plan
 from rcore.plan.models import Subject, find_model
@@ -88,10 +89,12 @@ def _budget(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, A
     if options.budget and options.memory:
         raise InputError("--budget and --memory: one of them says it")
     if options.budget and options.budget.strip().endswith("%"):
-        try:
-            return {"budget_fraction": float(options.budget.strip()[:-1]) / 100}
-        except ValueError:
-            raise InputError(f"--budget: {options.budget!r} is no percentage") from None
+        share = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", options.budget)
+        if not share or not 0 < float(share[1]) <= 100:
+            raise InputError(
+                f"--budget: {options.budget!r} is no percentage above 0% and at most 100%"
+            )
+        return {"budget_fraction": float(share[1]) / 100}
     if options.budget:
         return {"budget_bytes": parse_bytes(options.budget, "--budget")}
     if not options.memory:
@@ -118,7 +121,7 @@ def _decisions(rank: dict[str, Any], action: str, with_layers: bool) -> str:
             if with_layers
             else ""
             if len(layers) == total
-            else f" {len(layers)}/{total}"
+            else f"{JOINT}{len(layers)}/{total}"
         )
         parts.append(tensor + where)
     return ", ".join(parts)
@@ -130,7 +133,8 @@ def _units(rank: dict[str, Any]) -> str:
     sizes: dict[int, int] = {}
     for unit in rank.get("units", []):
         sizes[unit["n_layers"]] = sizes.get(unit["n_layers"], 0) + 1
-    return ", ".join(f"{size} x {sizes[size]}" for size in sorted(sizes)) or "-"
+    parts = [JOINT.join((str(size), "x", str(sizes[size]))) for size in sorted(sizes)]
+    return ", ".join(parts) or "-"
 
 
 def _table(report: dict[str, Any], with_layers: bool) -> str:

@@ -2,22 +2,47 @@
 """Columns as wide as they need to be; numbers to the right."""
 from __future__ import annotations
 
+import itertools
+import shutil
+import textwrap
 from collections.abc import Sequence
 
-__all__ = ["ranges", "table"]
+__all__ = ["JOINT", "ranges", "table"]
+
+#: A space at which no line ends.
+JOINT = "\u00a0"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The head, a line, and the rows; the last column wraps nothing."""
-    widths = [max(len(str(r[i])) for r in [head, *rows]) for i in range(len(head))]
-    numeric = [all(_is_number(r[i]) for r in rows) if rows else False for i in range(len(head))]
+    """The head, a line, and the rows. In a terminal text goes on in further lines where the table
+    is wider than that.
+    """
+    columns = list(zip(*[head, *rows]))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [bool(rows) and all(map(_is_number, column[1:])) for column in columns]
+    least = [max(len(word) for cell in c for word in [*cell.split(" "), ""]) for c in columns]
+    # Into a file or a pipe, lines are as long as they are.
+    room = shutil.get_terminal_size((1 << 20, 24)).columns - 2 * (len(head) - 1)
+    text = [i for i, n in enumerate(numeric) if not n]
+    while sum(widths) > room and (text := [i for i in text if widths[i] > least[i]]):
+        widths[max(text, key=lambda i: widths[i])] -= 1
 
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(
-            str(c).rjust(w) if n else str(c).ljust(w) for c, w, n in zip(cells, widths, numeric)
-        ).rstrip()
+    def lines(row: Sequence[str]) -> list[str]:
+        cells = [_wrapped(cell, width) for cell, width in zip(row, widths)]
+        return [
+            "  ".join(
+                cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(line, widths, numeric)
+            ).rstrip()
+            for line in itertools.zip_longest(*cells, fillvalue="")
+        ]
 
-    return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, rows)])
+    body = [line for row in rows for line in lines(row)]
+    return "\n".join([*lines(head), "  ".join("-" * w for w in widths), *body])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(JOINT, " ") for line in lines] or [""]
 
 
 def _is_number(text: str) -> bool:

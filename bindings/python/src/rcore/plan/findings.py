@@ -201,11 +201,10 @@ def _waste(request: dict[str, Any], policy: Policy) -> list[Finding]:
         h for h in plan["hand_policies"] if h["fits"] and h["step_seconds"] < took * (1 - _WASTE)
     ]
     best = min(better, key=lambda h: h["step_seconds"], default=None)
-    fix = (
-        f"{best['flags']} ({100 * (took / best['step_seconds'] - 1):.1f} % faster)"
-        if best
-        else "rcore plan"
-    )
+    fix = "rcore plan"
+    if best:
+        what = best["flags"].strip("()")
+        fix = f"{what}: {100 * (took / best['step_seconds'] - 1):.1f} % faster in that memory"
     return [
         Finding(
             "wasteful",

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
 from rcore.plan.errors import InputError
 from rcore.plan.megatron import Settings, read_settings
 
-__all__ = ["Subject", "find_model", "from_hugging_face"]
+__all__ = ["Subject", "find_model", "from_hugging_face", "read_file"]
 
 _UNGATED = {
     "gpt2",
@@ -62,9 +63,9 @@ def from_hugging_face(config: dict[str, Any], source: str) -> dict[str, Any]:
         ("num_attention_heads", heads),
     ):
         if not isinstance(value, int) or value < 1:
+            wrong = "is missing" if value is None else f"is {value!r}"
             raise InputError(
-                f"{source}: {name} is {value!r}; a transformer's config.json has it as a positive "
-                "number"
+                f"{source}: {name} {wrong}; a transformer's config.json has it as a positive number"
             )
     ffn = _first(config, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * hidden
     model: dict[str, Any] = {
@@ -123,19 +124,42 @@ def _experts(config: dict[str, Any], layers: int, ffn: int) -> dict[str, Any]:
     }
 
 
+def read_file(name: str) -> str:
+    """The text of a file."""
+    try:
+        return pathlib.Path(name).read_text()
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{name}: is no text") from None
+
+
+def _from_settings(text: str, source: str) -> Subject:
+    settings = read_settings(text, source)
+    if not settings.names_a_model:
+        raise InputError(
+            f"{source}: no num_layers, hidden_size and num_attention_heads: these settings name "
+            "no model"
+        )
+    return Subject(settings.model(), settings)
+
+
 def find_model(name: str) -> Subject:
-    """A file in any of the forms, else a built-in name (the library knows which there are)."""
+    """A file in any of the forms, flags, else a built-in name (the library knows which there
+    are).
+    """
+    if name.lstrip().startswith("--"):
+        return _from_settings(name, "arguments")
     path = pathlib.Path(name)
-    if path.is_dir() and (path / "config.json").is_file():
+    if os.path.isfile(path / "config.json"):
         path = path / "config.json"
-    if not path.is_file():
+    elif os.path.isdir(path):
+        raise InputError(f"{name}: a folder without a config.json")
+    if not os.path.isfile(path):
         if path.suffix in (".json", ".yaml", ".yml", ".sh", ".txt") or "/" in name:
             raise InputError(f"{name}: no such file")
         return Subject(name)
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from None
+    text = read_file(str(path))
     if path.suffix == ".json":
         try:
             config = json.loads(text)
@@ -153,10 +177,4 @@ def find_model(name: str) -> Subject:
         return Subject(
             config if megatron_names or "base" in config else from_hugging_face(config, str(path))
         )
-    settings = read_settings(text, str(path))
-    if not settings.names_a_model:
-        raise InputError(
-            f"{path}: no num_layers, hidden_size and num_attention_heads: these settings name no "
-            "model"
-        )
-    return Subject(settings.model(), settings)
+    return _from_settings(text, str(path))
