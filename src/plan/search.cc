@@ -451,6 +451,7 @@ CountResult CountSearch::run(const CountLimits& limits) {
     for (Bound& bound : bounds_) {
       const int64_t shift = int64_t(std::ceil(bound.offset));
       if (bound.knapsack.build(cutoff_ + shift, limits.pairs)) continue;
+      // Where many tensors cost the same per byte, fronts hold all their sums.
       return finish(CountOutcome::kLimit);
     }
     const int64_t root = bound_at(0, 0, left, link);
@@ -480,6 +481,7 @@ void CountSearch::adopt_greedy() {
 }
 
 CountResult CountSearch::finish(CountOutcome outcome) {
+  if (outcome == CountOutcome::kLimit && !result_.found && !bounds_.empty()) adopt_greedy();
   result_.outcome = outcome;
   result_.lower_bound = result_.found ? std::min(rounded_up(floor_), result_.cost) : floor_;
   return result_;

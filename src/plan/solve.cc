@@ -216,8 +216,8 @@ CountOutcome StageSolver::run(StagePlan& plan) {
       continue;
     }
     if (next.choice.empty()) {
-      if (!shared_ || outcome == CountOutcome::kLimit) return finish(next, outcome, plan);
-      // The shared bound stays true; whole tensors may still reach it.
+      if (!shared_) return finish(next, outcome, plan);
+      // The shared bound stays true; whole tensors may still reach it, or fit at least.
       shared_ = false;
       shared_bound_ = lower_bound_;
       rows_.resize(1);

@@ -86,6 +86,29 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
   EXPECT_GT(solved, 120);
 }
 
+// Copies of one price in virtual chunks that hold different numbers of microbatches: no search
+// proves them, but all have a plan that is known to be nearly the best.
+TEST(Plan, VirtualChunksThatOffloadHaveAPlanCloseToTheBest) {
+  const json layout = {
+      {"expert_model_parallel_size", 64},
+      {"pipeline_model_parallel_size", 4},
+      {"virtual_pipeline_model_parallel_size", 4},
+      {"layers_per_virtual_stage", {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1}}};
+  for (const double fraction : {0.3, 0.5, 0.7, 0.9}) {
+    SCOPED_TRACE(fraction);
+    const auto plan = planned(request("deepseek-v3", layout,
+                                      {{"budget_fraction", fraction},
+                                       {"options", {"recompute", "offload"}},
+                                       {"time_limit_seconds", 2}}));
+    ASSERT_NE(plan, nullptr);
+    for (const RankPlan& rank : plan->ranks) {
+      const PlanCertificate& c = rank.plan.certificate;
+      const double step = rank.forward_seconds + rank.backward_seconds;
+      EXPECT_LT(double(c.objective - c.lower_bound) * 1e-12, 3e-4 * step);
+    }
+  }
+}
+
 // A tensor of few bytes per token is not cut where its share of a rank is no whole number of them.
 TEST(Plan, TokenCutsLeaveWholeWhatTheirRowsDoNotDivide) {
   for (const char* option : {"split", "compress"}) {
