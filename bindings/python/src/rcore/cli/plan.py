@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument(
         "model",
         metavar="MODEL",
-        help="config.json, Megatron's YAML or argument list, or a built-in name",
+        help="config.json, Megatron's YAML, script or flags in quotes, or a built-in name",
     )
     p.add_argument(
         "--budget",
