@@ -6,6 +6,7 @@
 
 #include "src/plan/plan.h"
 #include "src/plan/request_fixture.h"
+#include "src/testing/effort.h"
 
 namespace rc::plan {
 namespace {
@@ -63,7 +64,7 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
       {"deepseek-v3", {{"expert_model_parallel_size", 64}}}};
   int solved = 0;
   for (const auto& one : cases) {
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 12; i += testing::rounds(12) == 12 ? 1 : 5) {
       const double fraction = std::array{0.1, 0.2, 0.3, 0.5, 0.7, 0.8}[size_t(i / 2)];
       const bool token_split = i % 2 == 1;
       SCOPED_TRACE(one.model + std::string(" ") + std::to_string(fraction) +
@@ -83,7 +84,7 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
       }
     }
   }
-  EXPECT_GT(solved, 120);
+  EXPECT_GT(solved, testing::rounds(120));
 }
 
 // Copies of one price in virtual chunks that hold different numbers of microbatches: no search
@@ -95,6 +96,7 @@ TEST(Plan, VirtualChunksThatOffloadHaveAPlanCloseToTheBest) {
       {"virtual_pipeline_model_parallel_size", 4},
       {"layers_per_virtual_stage", {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1}}};
   for (const double fraction : {0.3, 0.5, 0.7, 0.9}) {
+    if (testing::rounds(12) < 12 && fraction != 0.5) continue;
     SCOPED_TRACE(fraction);
     const auto plan = planned(request("deepseek-v3", layout,
                                       {{"budget_fraction", fraction},
