@@ -354,3 +354,37 @@ def test_a_chunk_does_not_link_what_was_changed_between_its_layers():
     with rt.apply(model, Policy.full("uniform", 4)):
         got = grads()
     assert all(torch.equal(a, b) for a, b in zip(want, got))
+
+
+@pytest.mark.parametrize("then", [None, Policy.selective("core_attn", "mlp", "layernorm")])
+def test_a_policy_changed_between_forward_and_backward(then):
+    model, ids = llama().train(), torch.randint(0, 64, (2, 12))
+    want = step(model, ids)
+    for first in (Policy.full(), Policy.full("uniform", 2), Policy.selective("mlp", "layernorm")):
+        rt.apply(model, first)
+        model.zero_grad()
+        torch.manual_seed(1)
+        loss = model(input_ids=ids, labels=ids).loss
+        rt.remove(model)
+        if then is not None:
+            rt.apply(model, then)
+        loss.backward()
+        rt.remove(model)
+        assert same(want, [loss.detach()] + [p.grad for p in model.parameters()])
+
+
+@pytest.mark.parametrize("rule", [Rule("*.self_attn", "discard"), Rule("*.self_attn", "recompute")])
+def test_attention_of_torch_that_gets_one_tensor_three_times(rule):
+    torch.manual_seed(0)
+    model, x = TorchEncoder().train(), torch.randn(2, 8, 16)
+
+    def run():
+        model.zero_grad()
+        torch.manual_seed(1)
+        loss = model(x)
+        loss.backward()
+        return [loss.detach()] + [p.grad.clone() for p in model.parameters()]
+
+    want = run()
+    with rt.apply(model, Policy(paths=[rule])):
+        assert same(want, run())

@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 import torch
+import torch.utils.checkpoint as stock
 from torch import nn
 
 import rcore.torch as rt
@@ -351,4 +352,42 @@ def test_hooks_around_a_budget_change_nothing_that_it_measures(share):
             step(model, inputs)
     found = rt.report(model).budget
     assert found["measured_bytes"] == found["predicted_bytes"] <= found["budget_bytes"]
+    rt.remove(model)
+
+
+def test_two_forwards_before_their_backwards():
+    """The plan of the first holds for the second; the first is replayed as it ran."""
+    model, inputs = make(), ids()
+
+    def both():
+        model.zero_grad()
+        torch.manual_seed(1)
+        losses = [model(input_ids=i, labels=i).loss for i in (inputs, inputs.flip(0))]
+        sum(losses).backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    want = both()
+    rt.apply(model, Policy.budget(0.5))
+    for _ in range(2):
+        assert same(want, both())
+    rt.remove(model)
+
+
+@pytest.mark.parametrize("around", [rt.checkpoint, stock.checkpoint])
+def test_inside_a_region_nothing_is_planned(around):
+    model, inputs = make(), ids()
+
+    def both():
+        model.zero_grad()
+        torch.manual_seed(1)
+        losses = [around(lambda i: model(input_ids=i, labels=i).loss, i, use_reentrant=False)
+                  for i in (inputs, inputs.flip(0))]
+        sum(losses).backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    want = both()
+    rt.apply(model, Policy.budget(0.5))
+    for _ in range(2):
+        assert same(want, both())
+    assert rt.report(model).budget is None
     rt.remove(model)

@@ -350,3 +350,24 @@ def test_a_weight_changed_between_two_backwards_through_one_replay_is_an_error()
     for call in (plain, ours):
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             backward_twice(call)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda f, *a: f(*a, k=a[0]), lambda f, *a: f(a[1], a[0], k=a[0])])
+def test_one_tensor_in_several_inputs_is_one_in_a_replay_too(call):
+    """nn.MultiheadAttention asks, and saves other tensors where it is not."""
+    seen = []
+
+    def inner(a, b, *, k):
+        seen.append((a is b, a is k, b is k))
+        return (a * b * k).exp()
+
+    def outer(v):
+        v, w = v.sin(), v.cos()
+        return call(lambda *a, **k: ours(inner, *a, **k), v, w) + call(
+            lambda a, b, k: ours(inner, b, b, k=b), v, w)
+
+    x = x4()
+    ours(outer, x).sum().backward()
+    first, second = seen[:2]
+    assert first != second and sorted(seen[2:]) == sorted([first, first, second])

@@ -157,16 +157,36 @@ void meter_input(FrameBody& b, const Input& input) {
     meter_add_all(input.object, &b.metered);
 }
 
+// A tensor that hooks or a replay give back would be another object for each input.
+bool same_as_before(FrameBody& b, size_t i, PyObject* value, PyObject* arguments,
+                    PyObject* keywords) {
+  const size_t n = static_cast<size_t>(PyTuple_Size(arguments));
+  for (size_t j = 0; j < i; ++j) {
+    if (b.inputs[j].kind != Input::kSaved && b.inputs[j].kind != Input::kLinked) continue;
+    PyObject* before =
+        j < n ? PyTuple_GetItem(arguments, static_cast<Py_ssize_t>(j))
+              : PyDict_GetItem(keywords, PyTuple_GetItem(b.names, static_cast<Py_ssize_t>(j - n)));
+    if (before != value) continue;
+    b.inputs[i].kind = Input::kSame;
+    b.inputs[i].output = static_cast<uint32_t>(j);
+    return true;
+  }
+  return false;
+}
+
 bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* keywords) {
   const Py_ssize_t n = PyTuple_Size(arguments), k = keywords ? PyDict_Size(keywords) : 0;
   b.inputs.resize(static_cast<size_t>(n + k));
   int hooked = -1;
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* value = PyTuple_GetItem(arguments, i);
-    if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(i)])) return false;
+  const auto keep = [&](PyObject* value, size_t i) {
+    if ((hooked > 0 || before) && same_as_before(b, i, value, arguments, keywords)) return true;
+    if (!keep_input(before, value, &hooked, &b.inputs[i])) return false;
     count_input(b, value);
-    meter_input(b, b.inputs[static_cast<size_t>(i)]);
-  }
+    meter_input(b, b.inputs[i]);
+    return true;
+  };
+  for (Py_ssize_t i = 0; i < n; ++i)
+    if (!keep(PyTuple_GetItem(arguments, i), static_cast<size_t>(i))) return false;
   if (k == 0) return true;
   b.names = PyTuple_New(k);
   if (!b.names) return false;
@@ -174,9 +194,7 @@ bool keep_inputs(FrameBody& b, Frame* before, PyObject* arguments, PyObject* key
   Py_ssize_t at = 0;
   for (Py_ssize_t i = 0; PyDict_Next(keywords, &at, &key, &value); ++i) {
     PyTuple_SetItem(b.names, i, Py_NewRef(key));
-    if (!keep_input(before, value, &hooked, &b.inputs[static_cast<size_t>(n + i)])) return false;
-    count_input(b, value);
-    meter_input(b, b.inputs[static_cast<size_t>(n + i)]);
+    if (!keep(value, static_cast<size_t>(n + i))) return false;
   }
   return true;
 }
@@ -248,10 +266,10 @@ bool guard_function(FrameBody& b, PyObject* arguments, PyObject* keywords) {
 }
 
 // True if a region that a policy made is running: what is inside it is recomputed with it, once.
-bool inside_policy_region(const Module* module) {
+// The policy may have been another one when its forward ran.
+bool inside_policy_region() {
   for (const Active& a : active())
-    if ((a.frame->b.flags & kByPolicy) && a.frame->b.module->context == module->context)
-      return true;
+    if (a.frame->b.flags & kByPolicy) return true;
   return false;
 }
 
@@ -300,7 +318,7 @@ PyObject* run_region(PyObject*, PyObject* const* a, Py_ssize_t n) {
   if (grad < 0) return nullptr;
   if (!grad) return PyObject_Call(function, arguments, keywords);
   if (flags & kByPolicy) {
-    const bool inside = inside_policy_region(module);
+    const bool inside = inside_policy_region();
     if (inside) ++module->counters.nested;
     if (inside || !module->recomputes) return PyObject_Call(function, arguments, keywords);
   }

@@ -44,10 +44,11 @@ struct Input {
     kPlain,      // any object
     kVersioned,  // a tensor that must not change until replay
     kSaved,      // torch's SavedTensor, so that hooks around the region see it
-    kLinked      // an output of the layer before, in the same recompute unit: nobody holds it
+    kLinked,     // an output of the layer before, in the same recompute unit: nobody holds it
+    kSame        // the very tensor that an earlier input is; the function may ask
   };
   Kind kind = kPlain;
-  uint32_t output = 0;         // kLinked
+  uint32_t output = 0;         // kLinked; kSame: that input
   int64_t version = 0;         // kVersioned, kLinked
   PyObject* object = nullptr;  // kLinked: the Frame of that layer
 };

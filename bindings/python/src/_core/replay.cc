@@ -163,6 +163,13 @@ bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywo
     Ref value;
     if (input.kind == Input::kSaved) {
       value = Ref(PyObject_CallMethodObjArgs(input.object, names.unpack, nullptr));
+    } else if (input.kind == Input::kSame) {
+      const Py_ssize_t at = static_cast<Py_ssize_t>(input.output);
+      value = Ref::borrow(
+          input.output < n
+              ? PyTuple_GetItem(arguments, at)
+              : PyDict_GetItem(*keywords,
+                               PyTuple_GetItem(b.names, at - static_cast<Py_ssize_t>(n))));
     } else if (input.kind == Input::kLinked) {
       value = linked_output(reinterpret_cast<Frame*>(input.object), input.output, run->b.task,
                             run->b.group);

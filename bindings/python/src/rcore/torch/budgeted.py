@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from rcore.torch.applied import Applied
 from rcore.torch.budget import Plan, plan_within
 from rcore.torch.forecast import Forecast
-from rcore.torch.hooks import saving
+from rcore.torch.hooks import is_inside_region, saving
 from rcore.torch.measuring import Meter
 from rcore.torch.observing import Observer
 from rcore.torch.policy import Policy
@@ -63,7 +63,8 @@ class Budgeted:
         if is_compiling():
             self.settle()
             return self._original(*args, **kwargs)
-        if not torch.is_grad_enabled() or self._applied.observer is not None:
+        if (not torch.is_grad_enabled() or self._applied.observer is not None
+                or is_inside_region()):
             return self._original(*args, **kwargs)
         self.read_meter(stop=True)
         signature = _signature(self._model, (args, kwargs))

@@ -11,7 +11,21 @@ from torch._C import _autograd
 
 from rcore import _core
 
-__all__ = ["saving"]
+__all__ = ["is_inside_region", "saving"]
+
+
+def is_inside_region() -> bool:
+    """Whether a region around the model, of torch's or ours, runs it, or runs it again: what it
+    saves is not kept, and the region must see the same twice.
+    """
+    hooks = _autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None:
+        return False
+    pack = hooks[0]
+    owner = type(getattr(pack, "__self__", None))
+    return (getattr(pack, "__module__", None) == "torch.utils.checkpoint"
+            or (owner.__module__, owner.__name__) in (("rcore._core", "Region"),
+                                                      ("rcore._core", "Run")))
 
 
 @contextlib.contextmanager

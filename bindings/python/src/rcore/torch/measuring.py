@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
-from rcore.torch.hooks import saving
+from rcore.torch.hooks import is_inside_region, saving
 from rcore.torch.observing import storages_of
 
 __all__ = ["Meter"]
@@ -51,7 +51,9 @@ class Meter:
 
     def run(self, forward: Callable[..., Any], args: tuple[Any, ...],
             kwargs: dict[str, Any]) -> Any:
-        """A forward of the model."""
+        """A forward of the model. In a region around it nothing is kept that could be counted."""
+        if is_inside_region():
+            return forward(*args, **kwargs)
         for address in storages_of(
                 t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
             _core.meter_leave_out(address)
