@@ -282,6 +282,7 @@ def test_bad_input_is_one_line_and_exit_code_two(cli, arguments):
      r"--budget: 1000000000 bytes \(1.00 GB\) on rank 0; the least .* is \d+ bytes \(\d.\d\d GB\)"),
     (("--budget", "0%"), r"--budget: '0%' is no percentage above 0% and at most 100%"),
     (("--budget", "6GB", "--tp", "3"), r"--tp: 3 does not divide num_attention_heads 32"),
+    (("--budget", "6GB", "--pp", "5"), r"--pp 5: 32 layers do not spread evenly over 5 .*"),
     (("--budget", "6GB", "--hardware", "x"),
      r"--hardware: no built-in device \"x\" \(there are .*\)"),
     (("--budget", "6GB", "--options", "x"), r"--options: \"x\", must be one of .*"),

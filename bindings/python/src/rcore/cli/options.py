@@ -63,6 +63,9 @@ def in_options(error: Error, options: argparse.Namespace) -> str:
     for short, name in _SHORT.items():
         if getattr(options, short, None) is not None:
             flags[f"/layout/{name}"] = f"--{short}"
+    # Layers that do not spread, over the ranks that were asked for.
+    if ranks := getattr(options, "pp", None):
+        flags["/layout/num_layers"] = f"--pp {ranks}"
     text = " ".join(str(error).split())
     for field, flag in flags.items():
         if error.field == field or error.field.startswith(f"{field}/"):
