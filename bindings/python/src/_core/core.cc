@@ -41,10 +41,10 @@ PyObject* text_of(Write write) {
 
 // ---- policy
 
-PyObject* policy_new(PyObject*, PyObject* arguments) {
-  const char* text;
+PyObject* policy_new(PyObject*, PyObject* json) {
   Py_ssize_t length;
-  if (!PyArg_ParseTuple(arguments, "s#", &text, &length)) return nullptr;
+  const char* text = PyUnicode_AsUTF8AndSize(json, &length);
+  if (!text) return nullptr;
   rc_policy* handle = nullptr;
   const rc_status status = rc_policy_create_json(text, static_cast<uint64_t>(length), &handle);
   if (status < 0) return raise_status(status);
@@ -320,7 +320,7 @@ PyType_Slot module_slots[] = {
 PyType_Spec module_spec = {"rcore._core.Module", sizeof(Module), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, module_slots};
 
-PyMethodDef functions[] = {{"make_policy", policy_new, METH_VARARGS, "make_policy(json) -> Policy"},
+PyMethodDef functions[] = {{"make_policy", policy_new, METH_O, "make_policy(json) -> Policy"},
                            {"make_context", context_new, METH_NOARGS, "make_context() -> Context"},
                            {"make_module", module_new, METH_VARARGS,
                             "make_module(context, policy, kind, name, layer) -> Module"},
