@@ -23,6 +23,9 @@ class Device:
     def current_device(self):
         return self.current
 
+    def is_available(self):  # a torch that is built with CUDA asks where tensors are faked
+        return False
+
     def noise(self, like, device=None):
         index = self.current if device is None else device
         return torch.rand(like.shape, generator=self.default_generators[index])
