@@ -34,13 +34,7 @@ TEST(Plan, PolicyIsWorthWhatTheCertificateSays) {
                 {{"expert_model_parallel_size", 8}, {"pipeline_model_parallel_size", 4}},
                 0.5,
                 {"recompute"}},
-               {"deepseek-v3",
-                {{"expert_model_parallel_size", 64},
-                 {"pipeline_model_parallel_size", 4},
-                 {"virtual_pipeline_model_parallel_size", 4},
-                 {"layers_per_virtual_stage", {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1}}},
-                0.7,
-                {"recompute"}}};
+               {"deepseek-v3", kDeepSeekPipeline, 0.7, {"recompute"}}};
   for (const auto& one : cases) {
     SCOPED_TRACE(std::string(one.model) + " " + std::to_string(one.fraction));
     const auto plan = planned(request(
@@ -97,14 +91,9 @@ TEST(Plan, PolicySurvivesItsJsonForm) {
 // Norms and activations free nine times as much per second as any GEMM; what DeepSeek's authors
 // chose by hand (arXiv 2412.19437, section 3.2.1) comes first: norms, MLA up, SwiGLU.
 TEST(Plan, RediscoversWhatDeepSeekRecomputes) {
-  const json layout = {
-      {"expert_model_parallel_size", 64},
-      {"pipeline_model_parallel_size", 4},
-      {"virtual_pipeline_model_parallel_size", 4},
-      {"layers_per_virtual_stage", {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1}}};
   // The published recompute set saves 42.4 of 131.0 GB.
-  const auto plan = planned(
-      request("deepseek-v3", layout, {{"budget_fraction", 0.72}, {"options", {"recompute"}}}));
+  const auto plan = planned(request("deepseek-v3", kDeepSeekPipeline,
+                                    {{"budget_fraction", 0.72}, {"options", {"recompute"}}}));
   std::set<std::string> dropped;
   const json report = json::parse(plan->report);
   for (const auto& d : report["ranks"][0]["decisions"])

@@ -38,4 +38,11 @@ inline const json kPipeline = {{"tensor_model_parallel_size", 4},
                                {"pipeline_model_parallel_size", 4},
                                {"virtual_pipeline_model_parallel_size", 5}};
 
+// 61 layers, four ranks of four chunks each.
+inline const json kDeepSeekPipeline = {
+    {"expert_model_parallel_size", 64},
+    {"pipeline_model_parallel_size", 4},
+    {"virtual_pipeline_model_parallel_size", 4},
+    {"layers_per_virtual_stage", {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1}}};
+
 }  // namespace rc::plan

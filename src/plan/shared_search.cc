@@ -150,6 +150,18 @@ void SharedSearch::order_items() {
       });
 }
 
+// By thirds, towards where a function with one hill is highest.
+template <class Value>
+void narrow_to_best(const Value& value, double* low, double* high) {
+  for (int i = 0; i < 16; ++i) {
+    const double third = (*high - *low) / 3, a = *low + third, b = *high - third;
+    if (value(a) <= value(b))
+      *low = a;
+    else
+      *high = b;
+  }
+}
+
 // The prices of both rows under which the knapsack bounds best.
 void SharedSearch::find_share() {
   if (!frame_.two) return;
@@ -159,13 +171,7 @@ void SharedSearch::find_share() {
     return relaxed >= kNoCost ? 0 : relaxed;
   };
   double low = 0, high = 1;
-  for (int i = 0; i < 16; ++i) {
-    const double a = low + (high - low) / 3, b = high - (high - low) / 3;
-    if (value(a) <= value(b))
-      low = a;
-    else
-      high = b;
-  }
+  narrow_to_best(value, &low, &high);
   const int64_t at_low = value(low), at_high = value(high);
   frame_.share = at_low > at_high ? low : high;
 }
@@ -183,13 +189,7 @@ void SharedSearch::find_held_price() {
     frame_.held_price = 0;
     return;
   }
-  for (int i = 0; i < 16; ++i) {
-    const double a = low + (high - low) / 3, b = high - (high - low) / 3;
-    if (value(a) <= value(b))
-      low = a;
-    else
-      high = b;
-  }
+  narrow_to_best(value, &low, &high);
   value((low + high) / 2);
 }
 

@@ -90,15 +90,10 @@ TEST(Plan, EveryOptionTogetherIsProvenOnEveryRank) {
 // Copies of one price in virtual chunks that hold different numbers of microbatches: no search
 // proves them, but all have a plan that is known to be nearly the best.
 TEST(Plan, VirtualChunksThatOffloadHaveAPlanCloseToTheBest) {
-  const json layout = {
-      {"expert_model_parallel_size", 64},
-      {"pipeline_model_parallel_size", 4},
-      {"virtual_pipeline_model_parallel_size", 4},
-      {"layers_per_virtual_stage", {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1}}};
   for (const double fraction : {0.3, 0.5, 0.7, 0.9}) {
     if (testing::rounds(12) < 12 && fraction != 0.5) continue;
     SCOPED_TRACE(fraction);
-    const auto plan = planned(request("deepseek-v3", layout,
+    const auto plan = planned(request("deepseek-v3", kDeepSeekPipeline,
                                       {{"budget_fraction", fraction},
                                        {"options", {"recompute", "offload"}},
                                        {"time_limit_seconds", 2}}));

@@ -73,13 +73,18 @@ class TorchEncoder(nn.Module):
         return self.encoder(x).square().mean()
 
 
-def step(model, ids):
+def step_of(model, loss_of):
     """Loss and all gradients of one step from a fixed seed."""
     model.zero_grad()
     torch.manual_seed(1)
-    loss = model(input_ids=ids, labels=ids).loss
+    loss = loss_of()
     loss.backward()
     return [loss.detach()] + [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def step(model, ids):
+    """Of a model of transformers."""
+    return step_of(model, lambda: model(input_ids=ids, labels=ids).loss)
 
 
 def same(a, b):

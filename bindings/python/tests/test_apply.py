@@ -13,7 +13,7 @@ import rcore.torch as rt
 from rcore.torch import Policy, Rule
 
 pytest.importorskip("transformers")
-from models import FAMILIES, TorchEncoder, gpt2, llama, mixtral, same, step
+from models import FAMILIES, TorchEncoder, gpt2, llama, mixtral, same, step, step_of
 
 POLICIES = {
     "none": Policy.none(),
@@ -81,11 +81,7 @@ def test_torchs_own_layers(norm_first):
     x = torch.randn(2, 5, 16)
 
     def run():
-        model.zero_grad()
-        torch.manual_seed(1)
-        loss = model(x)
-        loss.backward()
-        return [loss.detach()] + [p.grad.clone() for p in model.parameters()]
+        return step_of(model, lambda: model(x))
 
     want = run()
     for policy in (Policy.full(), Policy.full("uniform", 2), Policy.selective("mlp"),
@@ -379,11 +375,7 @@ def test_attention_of_torch_that_gets_one_tensor_three_times(rule):
     model, x = TorchEncoder().train(), torch.randn(2, 8, 16)
 
     def run():
-        model.zero_grad()
-        torch.manual_seed(1)
-        loss = model(x)
-        loss.backward()
-        return [loss.detach()] + [p.grad.clone() for p in model.parameters()]
+        return step_of(model, lambda: model(x))
 
     want = run()
     with rt.apply(model, Policy(paths=[rule])):

@@ -18,7 +18,7 @@ from rcore.torch.budget import plan_within
 from rcore.torch.forecast import Choice, Group
 
 pytest.importorskip("transformers")
-from models import FAMILIES, TorchEncoder, llama, same, step
+from models import FAMILIES, TorchEncoder, llama, same, step, step_of
 
 SHAPE = (2, 24)
 
@@ -166,10 +166,7 @@ def test_torch_layers_with_dropout():
     model, x = TorchEncoder().train(), torch.randn(2, 6, 16)
 
     def run():
-        model.zero_grad()
-        torch.manual_seed(3)
-        model(x).backward()
-        return [p.grad.clone() for p in model.parameters()]
+        return step_of(model, lambda: model(x))
 
     want = run()
     rt.apply(model, Policy.budget(0.5))
@@ -360,11 +357,8 @@ def test_two_forwards_before_their_backwards():
     model, inputs = make(), ids()
 
     def both():
-        model.zero_grad()
-        torch.manual_seed(1)
-        losses = [model(input_ids=i, labels=i).loss for i in (inputs, inputs.flip(0))]
-        sum(losses).backward()
-        return [p.grad.clone() for p in model.parameters()]
+        return step_of(model, lambda: sum([model(input_ids=i, labels=i).loss
+                                           for i in (inputs, inputs.flip(0))]))
 
     want = both()
     rt.apply(model, Policy.budget(0.5))
@@ -378,12 +372,9 @@ def test_inside_a_region_nothing_is_planned(around):
     model, inputs = make(), ids()
 
     def both():
-        model.zero_grad()
-        torch.manual_seed(1)
-        losses = [around(lambda i: model(input_ids=i, labels=i).loss, i, use_reentrant=False)
-                  for i in (inputs, inputs.flip(0))]
-        sum(losses).backward()
-        return [p.grad.clone() for p in model.parameters()]
+        return step_of(model, lambda: sum([
+            around(lambda i: model(input_ids=i, labels=i).loss, i, use_reentrant=False)
+            for i in (inputs, inputs.flip(0))]))
 
     want = both()
     rt.apply(model, Policy.budget(0.5))
