@@ -57,6 +57,8 @@ def with_guard(function: Callable[..., Any], extras: Any = None,
         extras: of the region.
         args, kwargs: what else may say which modules run; None where it runs its own alone.
     """
+    if extras is None and type(function) is types.FunctionType:
+        return None  # the extension asks about it itself, of every region
     if _core.is_quiet(function, args or (), kwargs):
         return extras
     module = module_of(function)
