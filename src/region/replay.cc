@@ -45,6 +45,21 @@ Status wait_for_replay(Locked& lock, Region* r) {
   return ok_status();
 }
 
+bool filled_by_another(const Region* r, uint32_t slot) {
+  return r->replaying && r->slots[slot].wanted && r->replayer != std::this_thread::get_id();
+}
+
+// The region that another thread is replaying to bring back what `s` refers to: its memory is there
+// from the first call of the callback on, its content only once that replay has ended. NULL if
+// there is none.
+Region* writer_of(const SlotState& s) {
+  for (const SlotState* at = &s; at->source; at = &at->source->slots[at->source_slot])
+    if (filled_by_another(at->source, at->source_slot)) return at->source;
+  if (s.content != SlotState::kBlock || !s.block || !s.block->owner) return nullptr;
+  Region* owner = static_cast<Region*>(s.block->owner);  // also where a view of it is referred to
+  return filled_by_another(owner, s.block->owner_slot) ? owner : nullptr;
+}
+
 void hold(Context* context, SlotState& s) {
   if (s.content != SlotState::kBlock || s.holds || s.source || s.done || !s.present()) return;
   context->storage.hold(s.block);
@@ -85,6 +100,10 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
     SlotState& s = r->slots[i];
     if (!s.source || s.done || s.content == SlotState::kEmpty) continue;
     SlotState* at = slot_resolve(r, i);
+    while (Region* writer = writer_of(s)) {
+      RC_TRY(wait_for_replay(lock, writer));
+      at = slot_resolve(r, i);
+    }
     if (at->present()) {
       hold_origin(s);
       continue;
@@ -122,8 +141,9 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
 bool region_needs_sources(Region* r) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const SlotState& s = r->slots[i];
-    if (s.source && !s.done && s.content != SlotState::kEmpty && !s.present() &&
-        !slot_resolve(r, i)->present() && (s.role == RC_ROLE_INPUT || source_refills(s)))
+    if (!s.source || s.done || s.content == SlotState::kEmpty) continue;
+    if (slot_resolve(r, i)->present() ? writer_of(s) != nullptr
+                                      : s.role == RC_ROLE_INPUT || source_refills(s))
       return true;
   }
   return false;

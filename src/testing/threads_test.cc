@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <barrier>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -30,6 +31,9 @@ rc_tensor_spec bytes_at(void* data) {
   return s;
 }
 
+// From Work::in_replay: it has filled the slots itself.
+constexpr rc_status kAllFilled = RC_PASS;
+
 // user_data of a region: what its slots contain, and what happened to it.
 struct Work {
   unsigned char value = 0;
@@ -51,6 +55,7 @@ rc_status replay(const rc_replay_args* args) {
   if (work->in_replay) {
     const rc_status status = work->in_replay();
     if (status < 0) return status;
+    if (status == kAllFilled) return RC_OK;
   }
   for (uint32_t i = 0; i < args->n_missing; ++i) {
     const rc_status status = fill_slot(args->region, args->missing[i], work->value);
@@ -265,6 +270,43 @@ TEST_F(Threads, ReplayOneProducerOfManyConsumersOnce) {
   });
   EXPECT_EQ(1, producer.replays);
   EXPECT_EQ(1, producer.destroyed);
+}
+
+// The producer has its memory long before it has written it; a first attempt may fail meanwhile.
+TEST_F(Threads, AConsumerDoesNotReadWhatItsProducerIsStillWriting) {
+  for (const bool fails : {false, true}) {
+    Work producer, consumer;
+    producer.value = 9;
+    consumer.value = 8;
+    rc_region* source = begin(&producer);
+    forward(source, &producer);
+    rc_region* region = begin(&consumer);
+    forward(region, &consumer, source);
+    EXPECT_LE(0, rc_region_discard(source, nullptr));
+    std::atomic<bool> writing{false};
+    producer.in_replay = [&] {
+      if (producer.replays > 1) return RC_OK;
+      const rc_tensor_spec like = bytes_at(nullptr);
+      rc_tensor_spec memory = rc_tensor_spec_init();
+      EXPECT_LE(0, rc_region_alloc(source, 2, &like, nullptr, &memory));
+      std::memset(memory.data, 1, kBytes);
+      writing = true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      std::memset(memory.data, producer.value, kBytes);
+      if (fails) return static_cast<rc_status>(RC_E_HOST - 3);
+      EXPECT_LE(0, fill_slot(source, 1, producer.value));
+      return kAllFilled;
+    };
+    std::thread first([&] { EXPECT_EQ(fails ? RC_E_HOST - 3 : RC_OK, run(source)); });
+    while (!writing) std::this_thread::yield();
+    EXPECT_LE(0, run(region));
+    EXPECT_TRUE(shows(region, 0, 9));
+    EXPECT_TRUE(shows(region, 1, 8));
+    first.join();
+    EXPECT_EQ(fails ? 2 : 1, producer.replays);
+    rc_region_release(source, nullptr);
+    rc_region_release(region, nullptr);
+  }
 }
 
 TEST_F(Threads, CancelAndReleaseWhileOthersReplay) {
