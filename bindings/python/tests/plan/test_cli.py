@@ -104,6 +104,7 @@ def test_explain_points_out_what_does_nothing(cli):
     )
     assert run.code == 0
     assert "core_attn frees 0 bytes here" in run.out and "0.0%" in run.out
+    assert run.out.count("core_attn") == 2 and "note:" not in run.out  # told once, with its fix
     full = cli(
         "explain",
         "--recompute-granularity full --recompute-method uniform --recompute-num-layers 1",
@@ -157,6 +158,23 @@ def test_check_finds_every_rule_and_not_only_the_first(cli, fixtures):
             assert f["symptom"] and f["cause"] and f["fix"], f
 
 
+def test_check_says_one_thing_once(cli, fixtures, tmp_path):
+    """A rule, the memory model and the time above the plan may all mean one module."""
+    run = cli("check", "--json", fixtures / "dense_wasteful.yaml")
+    first, second = json.loads(run.out)[0]["findings"]
+    assert (first["level"], first["field"]) == ("wasteful", "recompute_modules/0")
+    assert first["rule"] == "TC1983" and "fused attention" in first["cause"]
+    assert "core_attn frees 0 bytes here and costs" in first["cause"]
+    assert (second["level"], second["field"]) == ("note", "recompute_modules/1")
+    assert "fused into the next linear" in second["cause"]
+    file = tmp_path / "mlp.yaml"
+    text = (fixtures / "dense_wasteful.yaml").read_text()
+    file.write_text(text.replace("core_attn layernorm", "core_attn mlp"))
+    told = cli("check", "--json", file)
+    fields = [f["field"] for f in json.loads(told.out)[0]["findings"]]
+    assert fields == ["recompute_modules/0", "recompute_granularity"]  # mlp costs more than needed
+
+
 def test_check_sums_many_files_up(cli, fixtures):
     run = cli(
         "check",
@@ -167,7 +185,7 @@ def test_check_sums_many_files_up(cli, fixtures):
     )
     assert run.code == 1
     assert run.out.startswith("3 files: 1 fine, 1 wasteful, 1 wrong\n")
-    assert "slower than expected" in run.out
+    assert "no saving at all, and slower" in run.out
 
 
 def test_a_plan_below_the_least_of_single_layers_has_units(cli):

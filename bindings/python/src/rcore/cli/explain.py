@@ -12,7 +12,7 @@ from rcore.cli.options import add_layout, gigabytes
 from rcore.cli.plan import request_from
 from rcore.cli.table import table
 from rcore.plan.errors import InputError
-from rcore.plan.findings import modules_without_effect
+from rcore.plan.findings import notes_and_idle
 from rcore.plan.library import Policy, describe_inventory, evaluate
 from rcore.plan.megatron import Settings, read_settings
 from rcore.plan.models import find_model, read_file
@@ -136,11 +136,11 @@ def run(options: argparse.Namespace) -> int:
             rows,
         )
     )
-    findings = modules_without_effect(request, policy.describe())
-    if findings or policy.notes():
+    notes, idle = notes_and_idle(request, policy)
+    if idle or notes:
         print()
-    for finding in findings:
+    for finding in idle:
         print(f"no effect: {finding.cause}; {finding.fix}")
-    for field, message in policy.notes():
-        print(f"note: {field}: {message}")
+    for note in notes:
+        print(f"note: {note.field}: {note.cause}" + (f" [{note.rule}]" if note.rule else ""))
     return 0

@@ -14,7 +14,7 @@ from rcore.plan.library import Policy, evaluate, make_plan
 from rcore.plan.megatron import Settings
 from rcore.plan.rules import REMEDIES
 
-__all__ = ["Finding", "check", "modules_without_effect", "request_of", "verdict"]
+__all__ = ["Finding", "check", "notes_and_idle", "request_of", "verdict"]
 
 #: Time above the plan at the same memory, as a share of the step, from which settings count as
 #: wasteful.
@@ -63,7 +63,12 @@ def _finding(level: str, field: str, message: str) -> Finding:
             "change or drop the setting",
         ),
     )
-    return Finding(level, field.strip("/"), symptom, cause, fix, rule)
+    return Finding(level, _pointer(field), symptom, cause, fix, rule)
+
+
+def _pointer(field: str) -> str:
+    """The library's ``name[1]`` and ``/name/1`` as one spelling."""
+    return re.sub(r"\[(\d+)\]", r"/\1", field).strip("/")
 
 
 def _drop(policy: dict[str, Any], field: str) -> bool:
@@ -143,7 +148,12 @@ def _slowest(ranks: list[dict[str, Any]], extra: str) -> float:
     )
 
 
-def modules_without_effect(request: dict[str, Any], policy: dict[str, Any]) -> list[Finding]:
+def policy_notes(policy: Policy) -> list[Finding]:
+    """What a setting of the policy does not do although one may expect it."""
+    return [_finding("note", field, message) for field, message in policy.notes()]
+
+
+def _modules_without_effect(request: dict[str, Any], policy: dict[str, Any]) -> list[Finding]:
     """Each module of a selective set alone: bytes freed, time taken."""
     if policy.get("recompute_granularity") != "selective" and not policy.get(
         "recompute_activations"
@@ -180,6 +190,33 @@ def modules_without_effect(request: dict[str, Any], policy: dict[str, Any]) -> l
     return found
 
 
+def notes_and_idle(
+    request: dict[str, Any], policy: Policy
+) -> tuple[list[Finding], list[Finding]]:
+    """The policy's notes, and its modules without effect. Where a rule and the memory model speak
+    of one module, the finding with figures stays and takes the rule's reason."""
+    idle = _modules_without_effect(request, policy.describe())
+    by_field = {finding.field: finding for finding in idle}
+    left = []
+    for note in policy_notes(policy):
+        finding = by_field.get(note.field)
+        if finding is None:
+            left.append(note)
+            continue
+        finding.cause += f"; {note.cause.rpartition(': ')[2]}"
+        if note.rule:
+            finding.symptom, finding.fix, finding.rule = note.symptom, note.fix, note.rule
+    return left, idle
+
+
+def _without(policy: dict[str, Any], idle: list[Finding]) -> Policy | None:
+    """The policy once the modules of these findings are dropped; None where none is left."""
+    drop = {int(finding.field.rpartition("/")[2]) for finding in idle}
+    modules = policy.get("recompute_modules") or ["core_attn"]
+    left = [m for i, m in enumerate(modules) if i not in drop]
+    return Policy.from_json(policy | {"recompute_modules": left}) if left else None
+
+
 def _waste(request: dict[str, Any], policy: Policy) -> list[Finding]:
     """The least time at the memory these settings need, against the time they take."""
     ranks = evaluate(request, policy)["ranks"]
@@ -201,7 +238,7 @@ def _waste(request: dict[str, Any], policy: Policy) -> list[Finding]:
         h for h in plan["hand_policies"] if h["fits"] and h["step_seconds"] < took * (1 - _WASTE)
     ]
     best = min(better, key=lambda h: h["step_seconds"], default=None)
-    fix = "rcore plan"
+    fix = "ask rcore plan for the fastest policy in that memory"
     if best:
         what = best["flags"].strip("()")
         fix = f"{what}: {100 * (took / best['step_seconds'] - 1):.1f} % faster in that memory"
@@ -225,15 +262,19 @@ def check(settings: Settings, hardware: str = "h100") -> list[Finding]:
     for finding in found:
         if (finding.field, finding.cause) in only_megatron:
             finding.fix += "; rcore does it"
+    notes: list[Finding] = []
     if policy is not None:
-        found += [_finding("note", field, message) for field, message in policy.notes()]
+        notes = policy_notes(policy)
     found += _settings_findings(settings)
     found += [Finding("note", "", "", remark, "") for remark in settings.remarks]
     if policy is not None and settings.names_a_model:
         try:
             request = request_of(settings, hardware=hardware)
-            found += modules_without_effect(request, policy.describe())
-            found += _waste(request, policy)
+            notes, idle = notes_and_idle(request, policy)
+            found += idle
+            rest = _without(policy.describe(), idle) if idle else policy
+            if rest is not None:
+                found += _waste(request, rest)
         except Error as error:
             if isinstance(error, InputError):
                 raise
@@ -246,6 +287,7 @@ def check(settings: Settings, hardware: str = "h100") -> list[Finding]:
                     "",
                 )
             )
+    found += notes
     order = {"wrong": 0, "wasteful": 1, "note": 2}
     return sorted(found, key=lambda f: order[f.level])
 

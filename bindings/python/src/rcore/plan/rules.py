@@ -32,7 +32,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "TC1964": (_STOPS, "add --moe-grouped-gemm, or drop moe_act"),
     "TC1969": (_STOPS, "drop mla_up_proj, or set --multi-latent-attention"),
     "TC1975": (_STOPS, "drop gdn_norm_out, or choose the attention variant that has it"),
-    "TC1983": ("no saving at all, and slower", "drop core_attn: fused attention keeps no scores"),
+    "TC1983": ("no saving at all, and slower", "drop core_attn"),
     "TC1991": (_STOPS, "drop shared_experts, or --moe-shared-expert-overlap"),
     "TC2002": (
         "NaN or diverging loss with FP8, where it is not refused",
