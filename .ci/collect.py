@@ -3,7 +3,8 @@
 # summary counts them all.
 """usage: collect.py OUT NAME=BUILD[,REGEX[,EXCLUDE]] ... [-- NAME COMMAND...] ...
 
-Test `t` of tree NAME becomes NAME/t, with its properties and the label NAME. REGEX and EXCLUDE
+Test `t` of tree NAME becomes NAME/t, without GoogleTest's print of a parameter that has a name,
+with its properties and the label NAME. REGEX and EXCLUDE
 select by name as ctest's -R and -E do. Behind each `--` stands a test of its own.
 TEST_PREFIX_<NAME> in the environment (as in TEST_PREFIX_tsan="setarch -R") is put before the
 commands of a tree."""
@@ -52,14 +53,15 @@ def tests_of(tree, build, regex=None, exclude=None):
     prefix = os.environ.get("TEST_PREFIX_" + tree, "").split()
     out = []
     for test in tests:
+        name = test["name"].split("  # GetParam() = ")[0]  # what follows may be an object's bytes
         properties = {p["name"]: value_of(p, tree) for p in test.get("properties", [])}
         properties.setdefault("LABELS", tree)
         # The same test of two trees may write the same file: one at a time.
         locks = [properties["RESOURCE_LOCK"]] if "RESOURCE_LOCK" in properties else []
-        properties["RESOURCE_LOCK"] = ";".join([*locks, test["name"]])
+        properties["RESOURCE_LOCK"] = ";".join([*locks, name])
         # A test whose program was not built has no command; it must fail, not vanish.
         words = test.get("command") or ["false", "the program of this test was not built"]
-        out += entry("%s/%s" % (tree, test["name"]), prefix + words, properties.items())
+        out += entry("%s/%s" % (tree, name), prefix + words, properties.items())
     print("%-8s %5d tests of %s" % (tree, len(tests), build))
     return out
 

@@ -15,6 +15,12 @@ struct TraceCase {
   double jitter;
 };
 
+void PrintTo(const TraceCase& c, std::ostream* out) {
+  *out << c.layers << "_layers_" << c.microbatches << "_microbatches_" << c.in_flight
+       << "_in_flight_" << c.full_recompute << "_recomputed_"
+       << (c.discard ? "discarding_" : "keeping_") << c.jitter;
+}
+
 class PackerTrace : public testing::TestWithParam<TraceCase> {};
 
 TEST_P(PackerTrace, StaysWithinTwoPercentOfTheBound) {
