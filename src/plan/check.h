@@ -30,6 +30,10 @@ bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, s
 bool prove_shared_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim,
                         size_t partial_plans, bool* applies);
 
+// The same where the certificate has a tree of branches.
+bool prove_bound_by_branches(const PlanStage& stage, const StagePlan& plan, int64_t claim,
+                             std::string* finding);
+
 // The same over all plans that may have units of layers. Both halves are called by check_plan.
 bool prove_bound_of_units(const PlanStage& stage, const StagePlan& plan, int64_t claim,
                           size_t partial_plans, std::string* finding);

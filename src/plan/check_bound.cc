@@ -379,6 +379,7 @@ bool Proof::holds(int64_t claim, std::string* finding) {
 
 bool prove_bound(const PlanStage& stage, const StagePlan& plan, int64_t claim, size_t partial_plans,
                  std::string* finding) {
+  if (!plan.certificate.tree.empty()) return prove_bound_by_branches(stage, plan, claim, finding);
   bool applies = false;
   if (prove_shared_bound(stage, plan, claim, partial_plans, &applies)) return true;
   if (applies) {

@@ -8,17 +8,18 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "src/plan/check.h"
 #include "src/plan/plan_instances.h"
+#include "src/plan/plan_layouts.h"
 #include "src/plan/solve.h"
 
 namespace rc {
 namespace {
 
-void plan_family(benchmark::State& state) {
-  const std::vector<PlanStage> all = plan_instances(state.range(0), state.range(1));
+void plan_all(benchmark::State& state, const std::vector<PlanStage>& all) {
   double worst = 0, gap = 0;
   int unproven = 0, infeasible = 0, unknown = 0;
   PlanOptions limits;
@@ -49,10 +50,31 @@ void plan_family(benchmark::State& state) {
   state.counters["infeasible"] = infeasible;
   state.counters["unknown"] = unknown;
 }
+
+void plan_family(benchmark::State& state) {
+  plan_all(state, plan_instances(state.range(0), state.range(1)));
+}
 BENCHMARK(plan_family)
     ->ArgNames({"family", "mode"})
     ->ArgsProduct({{kDeepSeek, kLlama80, kLlama8, kMixed, kMixedOdd},
                    {kRecompute, kCut, kWhole, kPriced, kCutBoth}})
+    ->Unit(benchmark::kMillisecond);
+
+// The layouts of published models at eight budgets, all ranks: plans of whole tensors over chunks
+// whose memory the link relieves by different factors.
+void plan_layout(benchmark::State& state) {
+  const plan::PlanLayout& layout = plan::plan_layouts()[size_t(state.range(0))];
+  state.SetLabel(layout.name);
+  std::vector<PlanStage> all;
+  for (const double fraction : {0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9})
+    for (PlanStage& stage : plan::layout_stages(layout, fraction)) all.push_back(std::move(stage));
+  if (all.empty()) state.SkipWithError("refused");
+  plan_all(state, all);
+}
+BENCHMARK(plan_layout)
+    ->ArgName("layout")
+    ->DenseRange(0, int64_t(plan::plan_layouts().size()) - 1)
+    ->Iterations(1)
     ->Unit(benchmark::kMillisecond);
 
 void check_certificate(benchmark::State& state) {

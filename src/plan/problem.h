@@ -130,13 +130,33 @@ struct PlanUnit {
   int32_t chunk = 0, first = 0, layers = 2;
 };
 
+// A choice of a tensor, and of all that take the same of all rows of a proof.
+struct PlanBoundBase {
+  int32_t chunk = 0, layer = 0, item = 0, choice = 0;
+};
+
 // A capacity that takes part in the proof of a lower bound: device memory while one layer of one
 // state is in one moment of its backward, the link's, or the host's in one state.
 struct PlanBoundRow {
-  enum Kind : uint8_t { kMemory, kMemoryAndLink, kLink, kHost };
+  enum Kind : uint8_t { kMemory, kMemoryAndLink, kLink, kHost, kRounded };
   Kind kind = kMemory;
   int32_t state = 0, layer = 0, moment = 0;
   int64_t price = 0;  // Lagrange multiplier in 2^-20 picoseconds per byte; prunes, proves nothing
+  // kRounded: so many times the rows before it, which rounding to whole counts tightens: of each
+  // class of equal tensors, the choice of one base is taken to be what the others leave.
+  std::vector<int64_t> factors = {};
+  int64_t divisor = 0;
+  std::vector<PlanBoundBase> bases = {};  // of classes in which that is not the first, cheapest one
+};
+
+// A proof by branches, in the order of a walk: a node, all below its first branch, all below its
+// second. Tensors are one class where their choices take the same of all rows of the proof. The
+// branches are: of the class of this tensor, at most so many have this choice; or more.
+struct PlanBoundNode {
+  PlanBoundBase at = {-1};  // chunk -1: no branches
+  int64_t most = 0;
+  // Without branches, of each row in 2^-40 picoseconds per unit: these prices prove the bound.
+  std::vector<int64_t> price;
 };
 
 // What the checker verifies (src/plan/check.h).
@@ -151,6 +171,7 @@ struct PlanCertificate {
   int64_t host = 0;                              // host bytes at the fullest state
   std::vector<PlanBoundRow> proof;  // what the lower bound was proven from; empty: the sum of the
                                     // cheapest choices
+  std::vector<PlanBoundNode> tree;  // where it was proven by branches under these rows
   uint64_t nodes = 0;
   double seconds = 0;
 };

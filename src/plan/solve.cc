@@ -15,6 +15,7 @@
 #include "src/plan/search.h"
 #include "src/plan/shared_search.h"
 #include "src/plan/stage_rules.h"
+#include "src/plan/tree_search.h"
 #include "src/plan/units.h"
 
 namespace rc {
@@ -22,6 +23,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int kMostRowsGiven = 4;
+// Before branches on linear programs take over.
+constexpr uint64_t kFewNodes = 2000;
+constexpr size_t kFewPairs = 200'000;
+constexpr int kMostRounds = 64;
 
 // As a certificate has it.
 int64_t price_of(double price) {
@@ -48,7 +53,11 @@ class StageSolver {
   bool adopt(const CountProblem& problem, CountResult result, StagePlan& plan);
   CountOutcome run_shared(StagePlan& next);
   CountOutcome run_rows(StagePlan& next);
+  bool may_branch() const;
+  void relax_rows();
+  CountOutcome run_tree(StagePlan& next);
   void leave_one_price(StagePlan& next);
+  void keep_incumbent(StagePlan& next);
   CountOutcome finish(StagePlan& next, CountOutcome outcome, StagePlan& plan);
   void write_proof(const std::vector<double>& prices);
 
@@ -57,12 +66,18 @@ class StageSolver {
   const bool free_;
   bool shared_ = false;     // keep and offload are one option
   bool one_price_ = false;  // and the rows are few enough for its own search
+  bool branching_ = false;  // on programs of all rows
+  bool branched_ = false;   // and without a plan at the limit
   std::vector<PlanRow> rows_;
   int64_t lower_bound_ = 0;
   int64_t shared_bound_ = kNoCost;  // of plans that may cut tensors between device and host
   int64_t one_price_bound_ = 0;
   StagePlan incumbent_;  // of the search that one price allows, where that left something out
   std::vector<PlanBoundRow> proof_;
+  // Of branches, and what they prove.
+  std::vector<PlanBoundRow> tree_rows_;
+  std::vector<PlanBoundNode> tree_;
+  int64_t tree_bound_ = 0;
   uint64_t nodes_ = 0;
 };
 
@@ -142,13 +157,64 @@ CountOutcome StageSolver::run_shared(StagePlan& next) {
 CountOutcome StageSolver::run_rows(StagePlan& next) {
   const CountProblem problem = count_problem(stage_, rows_, shared_, free_);
   CountSearch search(problem);
-  CountResult result = search.run(limits_);
+  CountLimits limits = limits_;
+  if (may_branch()) {
+    limits.nodes = std::min(limits.nodes, kFewNodes);
+    limits.pairs = std::min(limits.pairs, kFewPairs);
+  }
+  CountResult result = search.run(limits);
   nodes_ += result.nodes;
+  branching_ = result.outcome == CountOutcome::kLimit && may_branch();
   if (result.outcome == CountOutcome::kInfeasible) return CountOutcome::kInfeasible;
   if (!result.found) return CountOutcome::kLimit;
   write_proof(search.prices());
   if (!adopt(problem, std::move(result), next)) next = {};
   return CountOutcome::kSolved;
+}
+
+// Plans of whole tensors only; which of them fit at all is another question.
+bool StageSolver::may_branch() const {
+  if (free_ || shared_ || one_price_ || branched_) return false;
+  for (const PlanLayerClass& layer_class : stage_.classes)
+    for (const PlanItem& item : layer_class.items)
+      if (item.rows > 1 && (item.cut_offload || item.cut_recompute)) return false;
+  return true;
+}
+
+// Rows that are tight in the linear program under all rows.
+void StageSolver::relax_rows() {
+  for (int round = 0; round < kMostRounds; ++round) {
+    const CountProblem problem = count_problem(stage_, rows_, false, false);
+    CountResult result;
+    std::vector<double> prices;
+    if (!relax_counts(problem, &result, &prices)) return;
+    StagePlan near;
+    place_counts(stage_, problem, result, nullptr, near);
+    const std::optional<PlanRow> broken = broken_row(near);
+    if (broken && std::find(rows_.begin(), rows_.end(), *broken) == rows_.end()) {
+      rows_.push_back(*broken);
+      continue;
+    }
+    std::vector<PlanRow> tight;
+    for (size_t r = 0; r < rows_.size(); ++r)
+      if (prices[r] > 0) tight.push_back(rows_[r]);
+    if (!tight.empty()) rows_ = std::move(tight);
+    return;
+  }
+}
+
+// The same by branches; without a plan where none is better than the incumbent.
+CountOutcome StageSolver::run_tree(StagePlan& next) {
+  const CountProblem problem = count_problem(stage_, rows_, false, false);
+  const bool known = !incumbent_.choice.empty();
+  TreeResult result =
+      search_tree(problem, limits_, known ? incumbent_.certificate.objective : kNoCost);
+  nodes_ += result.counts.nodes;
+  lower_bound_ = tree_bound_ = result.counts.lower_bound;
+  tree_rows_ = std::move(result.rows);
+  tree_ = std::move(result.tree);
+  if (result.counts.found) place_counts(stage_, problem, result.counts, nullptr, next);
+  return result.counts.outcome;
 }
 
 void StageSolver::write_proof(const std::vector<double>& prices) {
@@ -170,8 +236,16 @@ void StageSolver::write_proof(const std::vector<double>& prices) {
 void StageSolver::leave_one_price(StagePlan& next) {
   one_price_ = false;
   one_price_bound_ = lower_bound_;
+  keep_incumbent(next);
+}
+
+// The better one of those that fit.
+void StageSolver::keep_incumbent(StagePlan& next) {
   if (next.choice.empty() || broken_row(next)) return;
   measure_plan(stage_, next);
+  if (next.certificate.peak > stage_.budget || !link_fits(stage_, next)) return;
+  if (!incumbent_.choice.empty() && incumbent_.certificate.objective <= next.certificate.objective)
+    return;
   next.certificate.proof = proof_;
   incumbent_ = std::move(next);
 }
@@ -188,6 +262,12 @@ CountOutcome StageSolver::finish(StagePlan& next, CountOutcome outcome, StagePla
   plan = std::move(earlier ? incumbent_ : next);
   if (plan.choice.empty()) return CountOutcome::kLimit;
   PlanCertificate& c = plan.certificate;
+  if (!tree_.empty() && tree_bound_ >= std::max(lower_bound_, one_price_bound_)) {
+    c.proof = tree_rows_;
+    c.tree = tree_;
+    c.lower_bound = std::min(tree_bound_, c.objective);
+    return earlier ? CountOutcome::kSolved : outcome;
+  }
   c.lower_bound = std::min(lower_bound_, shared_bound_);
   c.lower_bound = std::min(std::max(c.lower_bound, one_price_bound_), c.objective);
   return earlier ? CountOutcome::kSolved : outcome;
@@ -209,8 +289,21 @@ CountOutcome StageSolver::run(StagePlan& plan) {
   while (true) {
     lower_bound_ = 0;
     StagePlan next;
-    const CountOutcome outcome = one_price_ ? run_shared(next) : run_rows(next);
+    const bool branches = branching_;
+    const CountOutcome outcome = branches     ? run_tree(next)
+                                 : one_price_ ? run_shared(next)
+                                              : run_rows(next);
     if (outcome == CountOutcome::kInfeasible) return outcome;
+    if (branching_ && !branches) {
+      keep_incumbent(next);
+      relax_rows();
+      continue;
+    }
+    if (branches && next.choice.empty() && incumbent_.choice.empty()) {
+      branched_ = true;
+      branching_ = false;
+      continue;
+    }
     if (one_price_ && outcome == CountOutcome::kLimit) {
       leave_one_price(next);
       continue;
