@@ -282,6 +282,35 @@ def test_transformers_own_switch():
     assert same(want, step(model, ids)) and rt.stats()["regions_begun"] - begun == 4
 
 
+def test_an_attention_that_is_chosen_after_apply_is_recomputed_too():
+    model, ids = llama(attn_implementation="eager"), torch.randint(0, 64, (2, 6))
+    with rt.apply(model, Policy.selective("core_attn")) as applied:
+        for at, name in enumerate(["eager", "sdpa", "eager", "sdpa"]):
+            model.set_attn_implementation(name)
+            step(model, ids)
+            assert counters(applied)["core_attn"]["regions"] == 4 * (at + 1), name
+
+
+def test_an_attention_that_the_program_registers_meanwhile_stays():
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    def own(*args, **kwargs):
+        return sdpa(*args, **kwargs)
+
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    first, second, ids = llama(), llama(), torch.randint(0, 64, (2, 6))
+    try:
+        with rt.apply(first, Policy.selective("core_attn")):
+            ALL_ATTENTION_FUNCTIONS.register("sdpa", own)
+            with rt.apply(second, Policy.selective("core_attn")) as applied:
+                step(second, ids)
+                assert counters(applied)["core_attn"]["replays"] == 4
+            assert ALL_ATTENTION_FUNCTIONS["sdpa"] is own
+        assert ALL_ATTENTION_FUNCTIONS["sdpa"] is own
+    finally:
+        ALL_ATTENTION_FUNCTIONS.register("sdpa", sdpa)
+
+
 def test_evaluation_and_generation_run_as_without():
     model, ids = llama(use_cache=True).eval(), torch.randint(0, 64, (1, 6))
     with torch.no_grad():

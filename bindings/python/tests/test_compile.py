@@ -50,6 +50,23 @@ def test_a_checkpoint_inside_a_compiled_function_is_one_graph(counter):
     assert len(counter.graphs) == 1 and "tag_activation_checkpoint" in counter.graphs[0]
 
 
+@pytest.mark.parametrize("options", [{}, {"context_fn": "mm"}])
+def test_a_backend_that_traces_backward_takes_it(options):
+    layer, x = nn.Linear(8, 8), torch.randn(4, 8, requires_grad=True)
+    if options:
+        mm = [torch.ops.aten.mm.default, torch.ops.aten.addmm.default]
+        options = {"context_fn": lambda: rt.create_selective_checkpoint_contexts(mm)}
+
+    def f(v):
+        return rt.checkpoint(lambda u: layer(u).relu().sin(), v, use_reentrant=False,
+                             **options).sum()
+
+    torch._dynamo.reset()
+    got = torch.autograd.grad(torch.compile(f, backend="aot_eager", fullgraph=True)(x), x)[0]
+    assert torch.allclose(got, torch.autograd.grad(layer(x).relu().sin().sum(), x)[0])
+    torch._dynamo.reset()
+
+
 def regions_in(graphs):
     return sum(graph.count("torch.ops.higher_order.tag_activation_checkpoint(") for graph in graphs)
 
@@ -139,3 +156,23 @@ def test_put_in_the_place_of_torchs_own_it_is_still_a_region_of_the_graph(monkey
     torch.compile(run, backend=backend, fullgraph=True)(x).sum().backward()
     assert len(backend.graphs) == 1
     assert any("checkpoint" in str(n.target) for n in backend.graphs[0].graph.nodes)
+
+
+def test_a_policy_on_another_model_compiles_nothing_again(counter):
+    pytest.importorskip("transformers")
+    from models import llama
+
+    model, ids = llama(attention_dropout=0.0), torch.randint(0, 64, (2, 6))
+    others = [llama(), llama()]
+    rt.apply(others[0], Policy.selective("core_attn"))
+    with rt.apply(model, Policy.selective("core_attn")):
+        compiled = torch.compile(model, backend=counter, fullgraph=True)
+        want = compiled(input_ids=ids, labels=ids).loss
+        assert len(counter.graphs) == 1 and regions_in(counter.graphs) == 4
+        rt.remove(others[0])
+        rt.apply(others[1], Policy.selective("core_attn", "mlp"))
+        assert torch.equal(compiled(input_ids=ids, labels=ids).loss, want)
+        del others[0]
+        assert torch.equal(compiled(input_ids=ids, labels=ids).loss, want)
+        assert len(counter.graphs) == 1
+    rt.remove(others[0])

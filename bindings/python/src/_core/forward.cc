@@ -26,22 +26,10 @@ bool count_storage(FrameBody& b, PyObject* tensor) {
   return true;
 }
 
-bool is_parameter(PyObject* tensor) {
-  if (PyObject_TypeCheck(tensor, reinterpret_cast<PyTypeObject*>(torch_api.parameter_type)))
-    return true;
-  const Ref leaf(PyObject_GetAttr(tensor, names.is_leaf)),
-      requires_grad(PyObject_GetAttr(tensor, names.requires_grad));
-  if (!leaf || !requires_grad) PyErr_Clear();
-  return leaf.get() == Py_True && requires_grad.get() == Py_True;
-}
-
 // Counts memory that the graph would have kept: not parameters and inputs, and each block once.
 void count_saved(FrameBody& b, PyObject* tensor, const TensorHeader& header) {
   if (header.ndim < 0 || !count_storage(b, tensor)) return;
-  const Ref base(PyObject_GetAttr(tensor, names.base));  // a transposed weight is a view of a leaf
-  if (!base) PyErr_Clear();
-  const bool is_view = base && base.get() != Py_None;
-  if (!is_parameter(is_view ? base.get() : tensor)) b.saved_bytes += header.bytes;
+  if (!belongs_to_parameter(tensor)) b.saved_bytes += header.bytes;
 }
 
 PyObject* pack(PyObject* self, PyObject* tensor) {
@@ -57,6 +45,7 @@ PyObject* pack(PyObject* self, PyObject* tensor) {
       return nullptr;
     }
   }
+  header.version = version_of(tensor);
   Holder* holder = new_holder(frame, b.holders.size());
   if (!holder) {
     Py_XDECREF(header.other);
@@ -131,6 +120,7 @@ bool keep_input(Frame* before, PyObject* value, int* hooked, Input* input) {
     }
     if (*hooked) {  // an outer region, or an offloader, takes the input like any saved tensor
       input->kind = Input::kSaved;
+      input->version = version_of(value);
       region_begins = true;
       input->object = call(torch_api.make_saved_tensor, value, Py_False).release();
       region_begins = false;

@@ -49,7 +49,7 @@ struct Input {
   };
   Kind kind = kPlain;
   uint32_t output = 0;         // kLinked; kSame: that input
-  int64_t version = 0;         // kVersioned, kLinked
+  int64_t version = 0;         // kVersioned, kLinked, kSaved
   PyObject* object = nullptr;  // kLinked: the Frame of that layer
 };
 
@@ -122,6 +122,8 @@ struct RunState {
   size_t count = 0, live = 0;
   size_t wanted = kAll;  // or the one value that this run is for, which it ends with
   uint32_t next_record = 0;
+  int64_t version_was = 0, version_is = 0;  // of a parameter that was changed since the forward
+  bool renumbered = false;   // hooks gave back a copy of a parameter, which counts by itself
   PyObject* base = nullptr;  // borrowed: the Python frame that the replay was called from
   PyObject *mismatches = nullptr, *outputs = nullptr, *found = nullptr;
 };
@@ -212,7 +214,7 @@ void discard_outputs(Frame* frame, PyObject* result, PyObject* arguments, PyObje
 
 // compare.cc: a value against what the forward knew of it; all that a replay made, in torch's
 // words; and an error of extras in place of one that says less. False with an error set.
-bool check_value(Run* run, size_t index, PyObject* tensor);
+bool check_value(Run* run, size_t index, PyObject* tensor, int64_t version);
 bool check_run(Frame* frame, Run* run);
 void explain(const FrameBody& b, PyObject* mismatches);
 

@@ -36,22 +36,6 @@ bool is_tensor(PyObject* value) {
   return PyObject_TypeCheck(value, reinterpret_cast<PyTypeObject*>(torch_api.tensor_type));
 }
 
-bool is_true(PyObject* tensor, PyObject* name) {
-  const Ref value(PyObject_GetAttr(tensor, name));
-  return value && value.get() == Py_True;
-}
-
-bool is_parameter(PyObject* tensor) {
-  return is_true(tensor, names.is_leaf) && is_true(tensor, names.requires_grad);
-}
-
-// A transposed weight is a view of a parameter.
-bool belongs_to_parameter(PyObject* tensor) {
-  if (is_parameter(tensor)) return true;
-  const Ref base(PyObject_GetAttr(tensor, names.base));
-  return base && base.get() != Py_None && is_parameter(base.get());
-}
-
 // False where the tensor has no storage of its own (sparse, wrapper subclasses).
 bool storage_of(PyObject* tensor, uint64_t* block, uint64_t* bytes) {
   const Ref storage(PyObject_CallMethodObjArgs(tensor, names.untyped_storage, nullptr));

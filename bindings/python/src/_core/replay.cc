@@ -56,14 +56,15 @@ PyObject* repack(PyObject* self, PyObject* tensor) {
   }
   PyObject* kept = nullptr;
   if (b.holders[index]) {
-    if (!check_value(run, index, tensor)) return nullptr;
+    const int64_t version = version_of(tensor);
+    if (!check_value(run, index, tensor, version)) return nullptr;
     if (!b.holders[index] || !r.frame)  // a check runs Python code
       return unawaited(run, index, tensor);
     PyObject* value = b.flags & kDetach ? PyObject_CallMethodObjArgs(tensor, names.detach, nullptr)
                                         : Py_NewRef(tensor);
     if (!value) return nullptr;
     r.values[index] = value;
-    r.versions[index] = version_of(tensor);
+    r.versions[index] = version;
     if (meter_is_on()) {
       r.metered.resize(r.values.size());
       r.metered[index] = meter_add(tensor);
@@ -163,6 +164,8 @@ bool gather_inputs(Frame* frame, Run* run, PyObject* arguments, PyObject** keywo
     Ref value;
     if (input.kind == Input::kSaved) {
       value = Ref(PyObject_CallMethodObjArgs(input.object, names.unpack, nullptr));
+      if (value && version_of(value.get()) != input.version && belongs_to_parameter(value.get()))
+        run->b.renumbered = true;
     } else if (input.kind == Input::kSame) {
       const Py_ssize_t at = static_cast<Py_ssize_t>(input.output);
       value = Ref::borrow(
@@ -232,7 +235,9 @@ bool run_again(Frame* frame, Run* run, PyObject* arguments, PyObject* keywords) 
     result = call_again(frame->b, arguments, keywords);
     run->b.base = nullptr;
     ok = static_cast<bool>(result);
-    if (!ok && run->b.stopped && PyErr_ExceptionMatches(torch_api.stop_error)) {
+    // TorchScript makes an error of its own of the one that stops.
+    if (!ok && run->b.stopped &&
+        (PyErr_ExceptionMatches(torch_api.stop_error) || PyErr_ExceptionMatches(PyExc_Exception))) {
       PyErr_Clear();
       ok = true;
     }

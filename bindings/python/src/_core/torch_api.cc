@@ -138,6 +138,24 @@ int64_t version_of(PyObject* tensor) {
   return kNoVersion;
 }
 
+static bool is_true(PyObject* tensor, PyObject* name) {
+  const Ref value(PyObject_GetAttr(tensor, name));
+  if (!value) PyErr_Clear();
+  return value.get() == Py_True;
+}
+
+static bool is_parameter(PyObject* tensor) {
+  return PyObject_TypeCheck(tensor, reinterpret_cast<PyTypeObject*>(torch_api.parameter_type)) ||
+         (is_true(tensor, names.is_leaf) && is_true(tensor, names.requires_grad));
+}
+
+bool belongs_to_parameter(PyObject* tensor) {
+  if (is_parameter(tensor)) return true;
+  const Ref base(PyObject_GetAttr(tensor, names.base));
+  if (!base) PyErr_Clear();
+  return base && base.get() != Py_None && is_parameter(base.get());
+}
+
 bool is_unchanged(PyObject* tensor, int64_t version, const char* what, size_t index) {
   const int64_t now = version_of(tensor);
   if (now == version) return true;

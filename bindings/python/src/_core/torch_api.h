@@ -60,6 +60,7 @@ struct TensorHeader {
   int32_t ndim;  // -1 = `other` holds (shape, dtype, device) as Python objects; -2 = not looked at
   uint32_t shape_at;
   uint64_t bytes;
+  int64_t version;  // of the tensor, in a forward
   PyObject* other;
 };
 // Reads a header; appends the shape to `shapes`. False with an error set.
@@ -73,6 +74,8 @@ Ref describe_header(const TensorHeader& header, const int64_t* shape);
 // How often it was changed in place; kNoVersion, without an error, of an inference tensor.
 constexpr int64_t kNoVersion = -1;
 int64_t version_of(PyObject* tensor);
+// True of a parameter, and of a view of one: a transposed weight.
+bool belongs_to_parameter(PyObject* tensor);
 // True if it was not changed in place since; else false with autograd's own error set, which names
 // `what`, and which of a region's they are unless `index` is kOnlyOne.
 constexpr size_t kOnlyOne = SIZE_MAX;

@@ -13,7 +13,8 @@ from rcore import _core
 from rcore.torch.models import Found, KindMapping, Place, find_places, places_of_rules
 from rcore.torch.observing import Observer
 from rcore.torch.policy import Policy
-from rcore.torch.stand_ins import Region, attention_functions, release_attention
+from rcore.torch.stand_ins import (AttentionRegion, Region, attention_functions,
+                                   release_attention)
 
 __all__ = ["Applied", "Budget", "applied_to", "put_on", "remove"]
 
@@ -173,9 +174,10 @@ class Applied:
 
     def _install_attention(self, place: Place) -> None:
         for function in attention_functions(place.module):
-            region = Region(self, place, function._original)
+            region = AttentionRegion(self, place, function.original)
             self._regions.append(region)
-            function.regions[place.module] = weakref.ref(region)
+            self._put(place.module, function.attribute, region)
+            function.users.add(place.module)
             self._undo.append(functools.partial(release_attention, function, place.module))
 
     def uninstall(self) -> None:

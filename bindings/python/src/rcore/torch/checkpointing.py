@@ -87,8 +87,10 @@ def _slow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _compiled(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
-              **options: Any) -> Any:
+              context_fn: ContextFn, **options: Any) -> Any:
     """Under torch.compile the compiler itself recomputes: torch's own call is what it knows."""
+    if context_fn is not noop_context_fn:  # one that is named must make dispatch modes
+        options["context_fn"] = context_fn
     return torch_checkpoint(function, *args, use_reentrant=False, **options, **kwargs)
 
 

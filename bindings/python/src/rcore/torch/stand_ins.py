@@ -21,7 +21,8 @@ from rcore.torch.models import Place
 from rcore.torch.observing import Observer
 from rcore.torch.state import with_guard
 
-__all__ = ["AttentionFunction", "Owner", "Region", "attention_functions", "release_attention"]
+__all__ = ["AttentionFunction", "AttentionRegion", "Owner", "Region", "attention_functions",
+           "release_attention"]
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
 _FLAGS = int(Flag.PRESERVE_RNG | Flag.EARLY_STOP | Flag.CHECK_HEADERS | Flag.BY_POLICY)
@@ -134,63 +135,77 @@ def _drop_caches(kwargs: dict[str, Any]) -> None:
             kwargs[name] = None
 
 
+class AttentionRegion(Region):
+    """The region of one module's attention function; a copy of the module has none."""
+
+    def __reduce__(self) -> tuple:
+        return type(None), ()
+
+
 class AttentionFunction:
     """Stands in for an attention function of transformers: modules that a policy names run it as a
     region.
+
+    The region lies with the module: what the compiler guards is then the module's own.
     """
 
-    def __init__(self, original: Callable[..., Any]) -> None:
+    def __init__(self, name: str, original: Callable[..., Any]) -> None:
         functools.update_wrapper(self, original, updated=())
-        self._original = original
-        # Weak, as a region knows the module and its model.
-        self.regions: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Region]]
-        self.regions = weakref.WeakKeyDictionary()
+        self.original = original
+        self.attribute = f"_rcore_attention_{name}"
+        self.users: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def __reduce__(self) -> tuple:
-        return getattr, (sys.modules[self._original.__module__], self._original.__name__)
+        return getattr, (sys.modules[self.original.__module__], self.original.__name__)
 
     def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """The attention of a module: in its region, where it has one."""
-        known = self.regions.get(module)
-        region = known() if known is not None else None
+        region = module.__dict__.get(self.attribute)
         if region is None:
-            return self._original(module, *args, **kwargs)
+            return self.original(module, *args, **kwargs)
         return region(module, *args, **kwargs)
 
 
-_attention_places: dict[tuple[str, str], tuple[AttentionFunction, Callable[[], None]]] = {}
+_Place = tuple[str, str]
+_attention_places: dict[_Place, tuple[AttentionFunction, Callable[[], None]]] = {}
 
 
 def attention_functions(module: nn.Module) -> list[AttentionFunction]:
-    """Both functions that the module may call: its eager one, and the one its config names."""
+    """All that the module may call: its eager one, and those that its config may come to name."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     functions = []
     source = sys.modules[type(module).__module__]
-    eager = getattr(source, "eager_attention_forward", None)
-    if eager is not None:
-        functions.append(_stand_in((source.__name__, "eager"), eager,
+    if getattr(source, "eager_attention_forward", None) is not None:
+        functions.append(_stand_in((source.__name__, "eager"),
+                                   lambda: source.eager_attention_forward,
                                    lambda f: setattr(source, "eager_attention_forward", f)))
-    name = module.config._attn_implementation
-    if name in ALL_ATTENTION_FUNCTIONS.valid_keys():
-        functions.append(_stand_in(("transformers", name), ALL_ATTENTION_FUNCTIONS[name],
-                                   lambda f: ALL_ATTENTION_FUNCTIONS.register(name, f)))
+    for name in ALL_ATTENTION_FUNCTIONS.valid_keys():
+        functions.append(_stand_in(("transformers", name),
+                                   functools.partial(ALL_ATTENTION_FUNCTIONS.__getitem__, name),
+                                   functools.partial(ALL_ATTENTION_FUNCTIONS.register, name)))
     return functions
 
 
-def _stand_in(key: tuple[str, str], original: Callable[..., Any],
-              put: Callable[[Any], None]) -> AttentionFunction:
-    if key not in _attention_places:
-        function = AttentionFunction(original)
-        put(function)
-        _attention_places[key] = (function, lambda: put(original))
-    return _attention_places[key][0]
+def _stand_in(key: _Place, get: Callable[[], Any], put: Callable[[Any], None]) -> AttentionFunction:
+    original = get()
+    if isinstance(original, AttentionFunction):
+        return original
+    function = AttentionFunction(key[1], original)  # anew, where the program has put its own
+
+    def restore() -> None:
+        if get() is function:
+            put(original)
+
+    put(function)
+    _attention_places[key] = (function, restore)
+    return function
 
 
 def release_attention(function: AttentionFunction, module: nn.Module) -> None:
     """Takes a module's region away; with the last one, the stand-in itself."""
-    function.regions.pop(module, None)
-    if function.regions:
+    function.users.discard(module)
+    if function.users:
         return
     for key, (stand_in, restore) in list(_attention_places.items()):
         if stand_in is function:

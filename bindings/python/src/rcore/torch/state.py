@@ -9,10 +9,12 @@ replay works on these.
 """
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -155,9 +157,115 @@ def guard_function(function: Callable[..., Any], args: tuple[Any, ...],
     return Guard(watched, code, extras) if watched else None
 
 
-def _changed(owner: nn.Module, name: str, before: torch.Tensor) -> bool:
-    now = owner._buffers.get(name)
-    return now is None or not torch.equal(now, before)
+def _buffer(owner: nn.Module, name: str) -> torch.Tensor | None:
+    buffers = owner._buffers  # of a scripted module it has no get()
+    return buffers[name] if name in buffers else None
+
+
+def _changed(owner: nn.Module, name: str, before: torch.Tensor) -> bool | None:
+    """By value, as BatchNorm counts no version. None where values cannot be looked at: on the meta
+    device, and where a tracer runs.
+    """
+    now = _buffer(owner, name)
+    if now is None:
+        return True
+    try:
+        return not torch.equal(now, before)
+    except Exception:  # each tracer has its own
+        return None
+
+
+_GONE = object()
+
+
+class _ThreadsBuffers(MutableMapping[str, Any]):
+    """Stands for the dict of buffers of a module that several threads train, while replays run it:
+    each thread sees those of its own replay, all others the module's.
+    """
+
+    def __init__(self, buffers: dict[str, Any]) -> None:
+        self.buffers = buffers
+        self.own: dict[int, list[dict[str, Any]]] = {}  # by thread; the innermost replay's last
+
+    def _where(self, name: str) -> dict[str, Any]:
+        for own in reversed(self.own.get(threading.get_ident(), ())):
+            if name in own:
+                return own
+        return self.buffers
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._where(name)[name]
+        if value is _GONE:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._where(name)[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        where = self._where(name)
+        if where is self.buffers:
+            del where[name]
+        else:
+            where[name] = _GONE
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name in self.buffers if name in self])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def copy(self) -> dict[str, Any]:
+        """As a dict's."""
+        return dict(self)
+
+    def __reduce__(self) -> tuple:
+        return dict, (dict(self),)
+
+
+_exchange = threading.Lock()
+
+#: The thread whose regions run a module that changes its buffers; 0 where they are several.
+_threads: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+
+
+def _note_thread(owner: nn.Module) -> None:
+    thread = threading.get_ident()
+    if _threads.setdefault(owner, thread) != thread:
+        _threads[owner] = 0
+
+
+@contextlib.contextmanager
+def _buffers_are(owner: nn.Module, own: dict[str, Any]) -> Iterator[None]:
+    """This thread's replay sees `own` among the buffers of a module. Where no other thread trains
+    it they lie in the module's own dict, which compiled code looks into.
+    """
+    buffers = owner._buffers
+    if _threads.get(owner) != 0 or not isinstance(buffers, (dict, _ThreadsBuffers)):
+        before = {name: buffers[name] for name in own}
+        for name, value in own.items():
+            buffers[name] = value
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                owner._buffers[name] = value
+        return
+    thread = threading.get_ident()
+    with _exchange:
+        view = owner.__dict__["_buffers"]
+        if not isinstance(view, _ThreadsBuffers):
+            view = owner.__dict__["_buffers"] = _ThreadsBuffers(view)
+        view.own.setdefault(thread, []).append(own)
+    try:
+        yield
+    finally:
+        with _exchange:
+            view.own[thread].pop()
+            if not view.own[thread]:
+                del view.own[thread]
+            if not view.own and owner.__dict__["_buffers"] is view:
+                owner.__dict__["_buffers"] = view.buffers
 
 
 class Guard:
@@ -183,7 +291,7 @@ class Guard:
                 continue
             found = ((ref(), name) for ref, name in changed)
             self._sure.update((owner, name) for owner, name in found
-                              if owner is not None and owner._buffers.get(name) is not None)
+                              if owner is not None and _buffer(owner, name) is not None)
         self._kept = [(owner, name, owner._buffers[name].detach().clone())
                       for owner, name in (*self._sure, *places.keys() - self._sure)]
 
@@ -195,13 +303,16 @@ class Guard:
 
     def forward(self, function: Callable[..., Any], arguments: tuple[Any, ...],
                 keywords: dict | None) -> Any:
-        """The region's forward; the first one learns what it changes. By value: BatchNorm counts no
-        version.
-        """
+        """The region's forward; the first one learns what it changes."""
+        for owner, _, _ in self._kept:
+            _note_thread(owner)
         result = self._call("forward", function, arguments, keywords)
         if self._learn:
-            self._kept = [(owner, name, copy) for owner, name, copy in self._kept
-                          if (owner, name) in self._sure or _changed(owner, name, copy)]
+            learned = [(place, (place[0], place[1]) in self._sure or _changed(*place))
+                       for place in self._kept]
+            self._kept = [place for place, changed in learned if changed is not False]
+            if any(changed is None for _, changed in learned):
+                return result  # another forward will learn it
             for module, key in self._learn:
                 inside = set(module.modules())
                 _changes[module][key] = self._code, [(weakref.ref(owner), name)
@@ -213,14 +324,13 @@ class Guard:
     def replay(self, function: Callable[..., Any], arguments: tuple[Any, ...],
                keywords: dict | None) -> Any:
         """The region's replay, on the values that the forward began with."""
-        now = [(owner, name, owner._buffers[name]) for owner, name, _ in self._kept]
+        own: dict[nn.Module, dict[str, Any]] = {}
         for owner, name, copy in self._kept:
-            owner._buffers[name] = copy.clone()
-        try:
+            own.setdefault(owner, {})[name] = copy.clone()
+        with contextlib.ExitStack() as stack:
+            for owner, buffers in own.items():
+                stack.enter_context(_buffers_are(owner, buffers))
             return self._call("replay", function, arguments, keywords)
-        finally:
-            for owner, name, buffer in now:
-                owner._buffers[name] = buffer
 
     def measure(self, tensor: torch.Tensor) -> Any:
         """As the extras inside."""
