@@ -807,7 +807,13 @@ RC_DEFINE_INIT(rc_slot_desc, RC_TYPE_SLOT_DESC)
 /* What a replay callback gets; valid during the call only. It regenerates the `missing` slots and
  * no others, through rc_region_alloc (slots of the core) or into its own storage (slots of the
  * host). `missing` is advice in ascending order, rc_region_wants answers the same question. Begin
- * nested regions with rc_region_desc.parent = region. */
+ * nested regions with rc_region_desc.parent = region.
+ *
+ * Threads of the host may do the callback's work. Until the replay has ended, a slot that it brings
+ * back can be viewed, exported, restored and referred to by the thread that runs the callback, by
+ * the one whose rc_region_alloc or rc_region_save gave it its memory, and through nested regions;
+ * for all others it is missing (RC_E_STATE). A callback must not wait for a thread that asks for
+ * the replay of its region, or of one that takes its input from it. */
 typedef struct rc_replay_args {
   rc_head head;
   rc_context* context;
@@ -835,7 +841,8 @@ RC_DEFINE_INIT(rc_slot_args, RC_TYPE_SLOT_ARGS)
 
 /* How the host replays a module. A callback may use every rc_* function, except that on the region
  * it is called for rc_backward_replay fails with RC_E_STATE, and cancel takes effect after the
- * callback. */
+ * callback. Where a replay fails, what it had filled counts as missing again, also where others
+ * hold its memory (an exported tensor keeps what is in it; the next replay takes other memory). */
 typedef struct rc_module_ops {
   rc_head head;
   void* user_data;
@@ -1102,8 +1109,9 @@ RC_FN rc_region_forward(rc_region* region, rc_stream stream) RC_NOEXCEPT;
  * this call may read them. Outputs stay until rc_region_discard. */
 RC_FN rc_region_end(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 /* Every forward reader of the outputs is enqueued on `stream`: outputs that the policy does not
- * keep are dropped. Call it always; it does nothing where the policy keeps. Idempotent. Errors:
- * RC_E_STATE while OPEN. */
+ * keep are dropped, but for those that the replay of a region which refers to them has counted on
+ * already. Call it always; it does nothing where the policy keeps. Idempotent. Errors: RC_E_STATE
+ * while OPEN. */
 RC_FN rc_region_discard(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 /* Optional: starts copy-back and gather early. Idempotent; RC_PASS where nothing is to fetch. */
 RC_FN rc_region_prefetch(rc_region* region, rc_stream stream) RC_NOEXCEPT;
@@ -1120,8 +1128,9 @@ RC_FN rc_region_prefetch(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 RC_FN rc_backward_replay(rc_region* const* regions, uint32_t n, rc_stream stream) RC_NOEXCEPT;
 
 /* The slot's memory, in the order of `stream`; valid until the slot is done, dropped or the region
- * is released. Errors: RC_E_STATE where it is missing (replay first), never had content, or is the
- * host's at an address the core was not told. */
+ * is released. Errors: RC_E_STATE where it is missing (replay first), is being brought back by a
+ * replay on another thread (replay too: that waits), never had content, or is the host's at an
+ * address the core was not told. */
 RC_FN rc_region_view(rc_region* region, uint32_t slot, rc_stream stream,
                      rc_tensor_spec* out) RC_NOEXCEPT;
 /* The same as a tensor the caller owns, for another framework; its memory outlives the region, and
@@ -1201,7 +1210,8 @@ RC_FN rc_region_lookup(rc_context* context, const rc_region_key* key, rc_region*
 RC_FN rc_region_retain(rc_region* region) RC_NOEXCEPT;
 /* Drops what the region holds and never replays it; the handle stays valid. Legal in every state.
  * Regions that refer to its slots keep what is present, and fail with RC_E_STATE where it is not.
- * RC_PENDING while another thread replays it: it happens then. */
+ * RC_PENDING while it is replayed, runs its rc_region_forward, or is in its drop callback: it
+ * happens after that. */
 RC_FN rc_region_cancel(rc_region* region, rc_stream stream) RC_NOEXCEPT;
 /* Drops the caller's count; the last one ends the region, in any state. Its memory is free in the
  * order of `stream`. A region that others refer to lives on until these are gone. */

@@ -529,7 +529,7 @@ class region_ref {
   // rc_region_slot_query: name, role, what the policy decided, whether it is present or linked.
   rc_slot_info query(std::uint32_t slot) const;
   // rc_region_cancel: drops what it holds and never replays it, in any state; counts stay as they
-  // are. RC_PENDING while another thread replays it: it happens then.
+  // are. RC_PENDING while it is replayed, runs its forward or its drop.
   rc_status cancel(rc_stream s = nullptr);
 
  protected:

@@ -99,7 +99,7 @@ Status register_module(Context* context, const rc_module_desc* in, rc_module** o
   module->read_kind();
   context->expect_deferred(1);
   context->modules.reserve(context->modules.size() + 1);
-  context->dead_modules.reserve(context->modules.size() + 1);
+  context->dead_modules.reserve(context->modules.size() + context->dead_modules.size() + 1);
   std::vector<rc_tensor*> params;
   if (module->kernel) params.assign(kernel_desc.params, kernel_desc.params + kernel_desc.n_params);
   // From here on nothing throws: only now is anything of the host's taken over.
@@ -147,7 +147,8 @@ void rc_module_release(rc_module* handle) noexcept {
   if (!module || module->context->fork_generation != rc::fork_generation()) return;
   (void)guard("rc_module_release", [&](uint64_t*) -> Status {
     Locked lock(module->context);
-    if (--module->handles == 0 && module->regions == 0) module->context->end_module(module);
+    --module->handles;
+    module->context->end_module_if_unused(module);
     return rc::ok_status();
   });
 }

@@ -33,6 +33,7 @@ Status save(Locked& lock, Region* r, const rc_save* items, uint32_t n, uint32_t 
   rc::SaveItem* list = n > kInline ? large.data() : small;
   RC_TRY(read_items(items, n, stride, list));
   if (views && n > 0) RC_TRY(rc::check_output(views, RC_TYPE_TENSOR_SPEC, "views"));
+  const rc::Kept kept(lock, r, stream);  // for the views
   RC_TRY(rc::region_save(lock, r, list, n, stream));
   for (uint32_t i = 0; views && i < n; ++i) {
     rc_tensor_spec view = rc::make_struct<rc_tensor_spec>(RC_TYPE_TENSOR_SPEC);
@@ -78,7 +79,7 @@ Status describe_slot(Region* r, uint32_t slot, rc_slot_info* info) {
   info->role = s.role;
   info->action = s.plan.action;
   info->bytes = s.content == rc::SlotState::kEmpty ? 0 : s.meta.bytes();
-  info->present = at && at->present();
+  info->present = at && at->present() && !rc::filled_elsewhere(r, slot);
   info->linked = s.source != nullptr;
   info->source_id = s.source ? s.source->id : 0;
   const std::string& name = r->def(slot).name;
@@ -356,10 +357,13 @@ rc_status rc_region_lookup(rc_context* handle, const rc_region_key* in, rc_regio
     RC_TRY(rc::import_struct(in, RC_TYPE_REGION_KEY, "key", &key));
     if (!key.module) return Status(RC_E_HANDLE, "key.module", "module is NULL");
     Locked lock(unwrap(handle));
+    if (unwrap(key.module)->context != lock.context())
+      return Status(RC_E_HANDLE, "key.module", "the module is of another context");
     for (Region* r = unwrap(key.module)->live; r; r = r->module_next) {
       if (r->step != unwrap(key.step) || r->chunk != key.chunk || r->microbatch != key.microbatch)
         continue;
       if (key.occurrence && r->occurrence != key.occurrence) continue;
+      if (r->beginning) continue;
       ++r->handles;
       *out = reinterpret_cast<rc_region*>(r);
       return rc::ok_status();

@@ -23,6 +23,11 @@ Status find_readable(Region* r, uint32_t slot, SlotState** out) {
   RC_TRY(check_slot(r, slot));
   SlotState* s = slot_resolve(r, slot);
   if (!s || !s->present()) return missing_error(r, slot);
+  if (filled_elsewhere(r, slot))
+    return Status(RC_E_STATE, "slot",
+                  format("slot '%s' of module '%s', layer %u, is being brought back by a replay on "
+                         "another thread; replay the region, which waits for it",
+                         r->def(slot).name.c_str(), r->module->name.c_str(), r->module->layer));
   const bool of_host = s->content == SlotState::kHostKept || s->content == SlotState::kHostManaged;
   if (of_host && !s->host_data && (s->meta.bytes() > 0 || s->role == RC_ROLE_SAVED))
     return Status(RC_E_STATE, "slot",

@@ -83,25 +83,31 @@ void find_journal_entry(Region* r) {
   }
 }
 
-// Tokens are taken without the lock; a failure drops those already taken.
+// Tokens are taken without the lock, and become the region's when all are: it may be cancelled
+// meanwhile, as by the end of its step. A failure drops those already taken.
 Status capture_states(Locked& lock, Region* r) {
   const std::vector<rc_side_state>& states = r->module->states;
   if (states.empty() || r->transient) return ok_status();
-  r->tokens.assign(states.size(), nullptr);
+  std::vector<void*> tokens = std::move(r->tokens);  // for its capacity
+  tokens.assign(states.size(), nullptr);
+  r->beginning = true;
   lock.unlock();
   rc_status code = RC_OK;
   size_t taken = 0;
   for (; taken < states.size() && code >= 0; ++taken)
     code = states[taken].capture(states[taken].user_data, reinterpret_cast<rc_context*>(r->context),
                                  reinterpret_cast<rc_region*>(r), r->user_data, r->stream,
-                                 &r->tokens[taken]);
+                                 &tokens[taken]);
   if (code < 0) {
-    r->tokens[--taken] = nullptr;  // the failed one made none
+    tokens[--taken] = nullptr;  // the failed one made none
     for (size_t i = 0; i < taken; ++i)
-      if (states[i].drop && r->tokens[i]) states[i].drop(states[i].user_data, r->tokens[i]);
-    r->tokens.clear();
+      if (states[i].drop && tokens[i]) states[i].drop(states[i].user_data, tokens[i]);
+    tokens.clear();
   }
   lock.relock();
+  r->beginning = false;
+  r->tokens = std::move(tokens);
+  if (r->state == RC_REGION_CANCELLED) region_drop_tokens(r);
   if (code < 0)
     return Status(code, format("states[%zu].capture", taken),
                   format("capture of side state %zu of module '%s' failed with %d", taken,
@@ -117,14 +123,17 @@ class Undo {
     if (!region_) return;
     leave_journals(region_, stream_);
     if (counted_)
-      region_->module->take_back_occurrence(region_->step ? region_->step->serial : 0,
-                                            region_->chunk, region_->microbatch);
+      region_->module->take_back_occurrence(step_, region_->chunk, region_->microbatch,
+                                            region_->occurrence);
     if (region_->step) --region_->step->regions_begun;
     --lock_.context()->counts.begun;
     --region_->handles;
     region_end_if_unused(lock_, region_, stream_);
   }
-  void occurrence() { counted_ = true; }
+  void occurrence(uint64_t step) {
+    counted_ = true;
+    step_ = step;
+  }
   void keep() { region_ = nullptr; }
 
  private:
@@ -132,6 +141,7 @@ class Undo {
   Region* region_;
   Stream stream_;
   bool counted_ = false;
+  uint64_t step_ = 0;
 };
 
 }  // namespace
@@ -204,15 +214,16 @@ Status region_begin(Locked& lock, const rc_region_desc& desc, Region** out) {
   find_journal_entry(r);
   r->occurrence = r->reading ? r->entry.occurrence : desc.occurrence;
   if (r->occurrence == 0) {
-    r->occurrence = module->next_occurrence(step ? step->serial : 0, desc.chunk, desc.microbatch);
-    undo.occurrence();
+    const uint64_t serial = step ? step->serial : 0;
+    r->occurrence = module->next_occurrence(serial, desc.chunk, desc.microbatch);
+    undo.occurrence(serial);
   }
   r->entry.occurrence = r->occurrence;
   enter_journals(r);
   RC_TRY(capture_states(lock, r));
   if (Region* ancestor = recomputing_ancestor(r)) ancestor->dropped_children = true;
   if (CallLog* log = log_of(r)) log->begin(r, desc.flags);
-  if (step && step->profile) r->begun_ns = now_ns();
+  if (r->step && r->step->profile) r->begun_ns = now_ns();
   undo.keep();
   ++module->counts.regions;
   r->destroy = desc.destroy;

@@ -89,7 +89,7 @@ void Context::recycle(Region* region) {
 Region* Context::find(uint64_t id) {
   const uint64_t index = id & ((uint64_t{1} << kIndexBits) - 1);
   if (id == 0 || index >= pool_.size() || pool_[index].id != id) return nullptr;
-  return &pool_[index];
+  return pool_[index].beginning ? nullptr : &pool_[index];
 }
 
 Step* Context::new_step() {
@@ -120,7 +120,8 @@ void Context::apply_caps() {
   storage.stats().cap_bytes = cap;
 }
 
-void Context::end_module(Module* module) {
+void Context::end_module_if_unused(Module* module) {
+  if (module->handles > 0 || module->regions > 0 || module->pins > 0) return;
   std::erase(modules, module);
   settle_deferred(1);
   dead_modules.push_back(module);
@@ -131,8 +132,9 @@ void Context::expect_deferred(size_t n) {
   expected_deferred += n;
 }
 
-void Context::defer(void (*run)(void*, void*, void*), void* a, void* b, void* c) {
-  deferred.push_back({run, a, b, c});
+void Context::defer(void (*run)(void*, void*, void*), void* a, void* b, void* c, Module* of) {
+  deferred.push_back({run, a, b, c, of});
+  if (of) ++of->pins;
 }
 
 void Context::log(rc_level level, const char* where, const std::string& text) {
@@ -161,16 +163,30 @@ void Locked::trace(rc_event event, const Region* region, uint64_t bytes, uint64_
     event_.stream = region->stream;
   }
   traced_ = true;
+  // Another thread may end the region, and with it the module, before the sink has read the names.
+  if (told_of_) --told_of_->pins;
+  told_of_ = region ? region->module : nullptr;
+  if (told_of_) ++told_of_->pins;
+}
+
+void Locked::tell() {
+  if (!traced_) return;
+  traced_ = false;
+  const rc_trace_event told = event_;
+  Module* const module = told_of_;
+  told_of_ = nullptr;
+  lock_.unlock();
+  context_->sink.trace(context_->sink.user_data, &told);
+  lock_.lock();
+  if (!module) return;
+  --module->pins;
+  context_->end_module_if_unused(module);
 }
 
 void Locked::trace_now(rc_event event, const Region* region, uint64_t bytes, uint64_t begin_ns) {
   if (!traces(event)) return;
   trace(event, region, bytes, begin_ns);
-  traced_ = false;
-  const rc_trace_event told = event_;
-  lock_.unlock();
-  context_->sink.trace(context_->sink.user_data, &told);
-  lock_.lock();
+  tell();
 }
 
 void Locked::trace_live_bytes() {
@@ -197,6 +213,11 @@ void Locked::run_deferred() {
       context_->storage.device().free(free_portion[i].data, free_portion[i].bytes,
                                       free_portion[i].stream);
     lock_.lock();
+    for (size_t i = 0; i < n; ++i) {
+      if (!portion[i].of) continue;
+      --portion[i].of->pins;
+      context_->end_module_if_unused(portion[i].of);
+    }
   }
 }
 
@@ -209,11 +230,7 @@ bool Locked::has_work() const {
 void Locked::do_work() {
   ++context_->objects;
   run_deferred();
-  if (traced_) {
-    lock_.unlock();
-    context_->sink.trace(context_->sink.user_data, &event_);
-    lock_.lock();
-  }
+  tell();
   while (!context_->dead_modules.empty()) {
     Module* module = context_->dead_modules.back();
     context_->dead_modules.pop_back();

@@ -35,15 +35,17 @@ class Context {
   Region* find(uint64_t id);
   Step* new_step();  // open
   void recycle(Step* step);
-  void apply_caps();                // the smallest cap of the open steps
-  void end_module(Module* module);  // nothing refers to it any more
+  void apply_caps();  // the smallest cap of the open steps
+  void end_module_if_unused(Module* module);
   uint64_t pooled_regions() const { return pool_.size(); }
   bool flag(rc_flags f) const { return (flags & f) != 0; }
   // Code that the host gave us is run after the lock is released, in order.
   // Announces n later calls of defer, so that these cannot fail: they happen on release paths.
   void expect_deferred(size_t n);
   void settle_deferred(size_t n) { expected_deferred -= n; }  // they were made, or will never be
-  void defer(void (*run)(void*, void*, void*), void* a, void* b = nullptr, void* c = nullptr);
+  // `of`: the tables of that module are destroyed only after the call.
+  void defer(void (*run)(void*, void*, void*), void* a, void* b = nullptr, void* c = nullptr,
+             Module* of = nullptr);
   void log(rc_level level, const char* where, const std::string& text);  // lock not held
 
   std::mutex mutex;
@@ -78,6 +80,7 @@ class Context {
   struct Deferred {
     void (*run)(void*, void*, void*);
     void *a, *b, *c;
+    Module* of;
   };
   std::vector<Deferred> deferred;
   size_t expected_deferred = 0;
@@ -123,11 +126,13 @@ class Locked {
   bool has_work() const;
   void do_work();
   void run_deferred();
+  void tell();
   Context* context_;
   std::unique_lock<std::mutex> lock_;
   bool traced_ = false;
   uint64_t blamed_ = 0;
   rc_trace_event event_;
+  Module* told_of_ = nullptr;  // the event has its names; pinned
 };
 
 uint64_t now_ns();

@@ -2,6 +2,7 @@
 #include "src/region/journal.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace rc {
 
@@ -49,13 +50,18 @@ JournalEntry& Journal::append() {
 }
 
 JournalEntry* Journal::next(const Module* module, uint32_t chunk, uint32_t microbatch) {
-  for (size_t i = cursor_; i < used_; ++i) {
+  const auto take = [&](size_t i) {
     JournalEntry& e = entries_[i];
-    if (e.module == module && e.chunk == chunk && e.microbatch == microbatch) {
-      cursor_ = i + 1;
-      return &e;
-    }
+    if (e.module != module || e.chunk != chunk || e.microbatch != microbatch) return false;
+    return std::exchange(e.read_in, round_) != round_;
+  };
+  for (size_t i = cursor_; i < used_; ++i) {
+    if (!take(i)) continue;
+    cursor_ = i + 1;
+    return &entries_[i];
   }
+  for (size_t i = 0; i < cursor_; ++i)
+    if (take(i)) return &entries_[i];
   return nullptr;
 }
 

@@ -34,6 +34,7 @@ struct DigestRecord {
 struct JournalEntry {
   const Module* module = nullptr;
   uint32_t chunk = 0, microbatch = 0, occurrence = 0;
+  uint64_t read_in = 0;  // the journal's round in which a replay began its region anew
   std::vector<RngRecord> rng;
   std::vector<DecisionRecord> decisions;
   std::vector<DigestRecord> digests;
@@ -50,14 +51,19 @@ class Journal {
   JournalEntry& append();
   JournalEntry& at(size_t i) { return entries_[i]; }
   size_t size() const { return used_; }
-  void rewind() { cursor_ = 0; }
-  // The next entry of this site from the cursor on; NULL if forward began none.
+  void rewind() {
+    cursor_ = 0;
+    ++round_;
+  }
+  // The next entry of this site from the cursor on; else one before it that was not read in this
+  // round, since threads of a callback may begin regions in another order. NULL if there is none.
   JournalEntry* next(const Module* module, uint32_t chunk, uint32_t microbatch);
   void clear(Storage* storage, Stream stream);
 
  private:
   std::vector<JournalEntry> entries_;  // the first used_ are valid; the rest keep their capacity
   size_t used_ = 0, cursor_ = 0;
+  uint64_t round_ = 0;
 };
 
 }  // namespace rc

@@ -114,6 +114,37 @@ TEST_F(JournalTest, NestedRegionsOfARecomputedParentGetTheirsBack) {
   EXPECT_EQ(std::unique(sorted.begin(), sorted.end()), sorted.end());
 }
 
+// As branches do that threads of the host run at once.
+TEST_F(JournalTest, NestedRegionsThatBeginInAnotherOrderGetTheirsBack) {
+  host.full(RC_METHOD_UNIFORM, 1, 1);
+  TestModule& left = host.module("moe", 0, {saved("h")});
+  TestModule& right = host.module("shared_experts", 0, {saved("h")});
+  const auto draws_of = [&](rc_region* layer, TestModule& module) {
+    rc_region* r = host.begin(module, {.parent = layer});
+    uint64_t offset = 0;
+    EXPECT_EQ(draw(r, 3, &offset), RC_OK) << last_message();
+    EXPECT_EQ(rc_region_end(r, nullptr), RC_OK);
+    rc_region_release(r, nullptr);
+    return offset;
+  };
+  uint64_t of_left = 0, of_right = 0, again_left = 0, again_right = 0;
+  TestModule& layer = host.module("layer", 0, {saved("s")}, [&](const rc_replay_args* args) {
+    again_right = draws_of(args->region, right);
+    again_left = draws_of(args->region, left);
+    alloc(args->region, 0, 64);
+    return RC_OK;
+  });
+  rc_region* r = host.begin(layer);
+  of_left = draws_of(r, left);
+  of_right = draws_of(r, right);
+  alloc(r, 0, 64);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  EXPECT_EQ(replay(r), RC_OK);
+  EXPECT_EQ(again_left, of_left);
+  EXPECT_EQ(again_right, of_right);
+  rc_region_release(r, nullptr);
+}
+
 TEST_F(JournalTest, AnEvaluationInBetweenShiftsNothing) {
   host.full(RC_METHOD_UNIFORM, 1, 2);
   Model model(host, 2), evaluated(host, 2);

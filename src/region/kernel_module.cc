@@ -145,6 +145,7 @@ Status prepare_results(Locked& lock, Region* r, const KernelModule& m, Stream st
         return argument_error(r->def(slot).name,
                               "dtype or shape of the given output is not what the kernel makes");
       if (s.content == SlotState::kBlock) RC_TRY(r->context->storage.use(s.block, stream, true));
+      s.note_filled();
       s.meta.fill(s.content == SlotState::kBlock ? static_cast<char*>(s.block->data) + s.offset
                                                  : s.host_data,
                   &spec);

@@ -123,9 +123,11 @@ uint32_t Module::next_occurrence(uint64_t step, uint32_t chunk, uint32_t microba
   return 1;
 }
 
-void Module::take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch) {
+void Module::take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch,
+                                  uint32_t occurrence) {
   for (Count& count : counts_)
-    if (count.step == step && count.chunk == chunk && count.microbatch == microbatch && count.n > 0)
+    if (count.step == step && count.chunk == chunk && count.microbatch == microbatch &&
+        count.n == occurrence)
       --count.n;
 }
 

@@ -58,8 +58,9 @@ class Module {
   // Whether the policy's table of kinds says that outputs are discarded.
   void read_kind();
   uint32_t next_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch);
-  void take_back_occurrence(uint64_t step, uint32_t chunk,
-                            uint32_t microbatch);  // the begin has failed
+  // The begin has failed; where others were begun meanwhile, theirs stay as they are.
+  void take_back_occurrence(uint64_t step, uint32_t chunk, uint32_t microbatch,
+                            uint32_t occurrence);
 
   Context* const context;
   const uint64_t serial;
@@ -72,6 +73,7 @@ class Module {
   std::unique_ptr<KernelModule> kernel;
   std::vector<rc_side_state> states;
   uint32_t handles = 1;
+  uint64_t pins = 0;       // host code that is still to run before its tables are destroyed
   uint64_t regions = 0;    // live
   Region* live = nullptr;  // newest first
   ModuleCounts counts;

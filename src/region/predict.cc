@@ -132,8 +132,10 @@ class Shadow {
         if (i.region) region_release(lock, i.region, nullptr);
     }
     Locked lock(context_);
-    for (Module* m : modules_)
-      if (--m->handles == 0 && m->regions == 0) context_->end_module(m);
+    for (Module* m : modules_) {
+      --m->handles;
+      context_->end_module_if_unused(m);
+    }
     --context_->handles;  // the end of this lock deletes it
   }
 

@@ -85,7 +85,9 @@ void unlink_lists(Region* r) {
   }
 }
 
-void drop_tokens(Region* r) {
+}  // namespace
+
+void region_drop_tokens(Region* r) {
   for (size_t i = 0; i < r->tokens.size(); ++i) {
     rc_side_state& state = r->module->states[i];
     if (r->tokens[i] && state.drop)
@@ -93,10 +95,12 @@ void drop_tokens(Region* r) {
           [](void* drop, void* user_data, void* token) {
             reinterpret_cast<void (*)(void*, void*)>(drop)(user_data, token);
           },
-          reinterpret_cast<void*>(state.drop), state.user_data, r->tokens[i]);
+          reinterpret_cast<void*>(state.drop), state.user_data, r->tokens[i], r->module);
   }
   r->tokens.clear();
 }
+
+namespace {
 
 // Lets go of everything but the slots that other regions still refer to.
 void clear_content(Locked& lock, Region* r, Stream stream) {
@@ -104,7 +108,7 @@ void clear_content(Locked& lock, Region* r, Stream stream) {
     if (r->slots[i].consumers == 0) slot_clear(lock, r, r->slots[i], stream);
   r->entry.clear(&r->context->storage, stream);
   r->journal.clear(&r->context->storage, stream);
-  drop_tokens(r);
+  region_drop_tokens(r);
 }
 
 void destroy(Locked& lock, Region* r, Stream stream) {
@@ -114,7 +118,7 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   if (r->destroy)
     context->defer([](void* destroy, void* user_data,
                       void*) { reinterpret_cast<void (*)(void*)>(destroy)(user_data); },
-                   reinterpret_cast<void*>(r->destroy), r->user_data);
+                   reinterpret_cast<void*>(r->destroy), r->user_data, nullptr, r->module);
   context->settle_deferred(r->announced);
   r->announced = 0;
   unlink_lists(r);
@@ -125,7 +129,8 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   r->n_slots = r->handles = r->links = 0;
   r->recorders.clear();
   r->named.reset();
-  r->replaying = r->cancel_pending = r->dropped_children = r->reading = r->transient = false;
+  r->replaying = r->busy = r->beginning = r->cancel_pending = false;
+  r->dropped_children = r->reading = r->transient = false;
   r->trial = r->tried = false;
   r->by_policy = r->records = r->inside = false;
   r->replays = r->begun_ns = 0;
@@ -135,18 +140,38 @@ void destroy(Locked& lock, Region* r, Stream stream) {
   r->children_head = r->sibling_prev = r->sibling_next = nullptr;
   r->module = nullptr;
   context->recycle(r);
-  if (--module->regions == 0 && module->handles == 0) context->end_module(module);
+  --module->regions;
+  context->end_module_if_unused(module);
 }
 
 }  // namespace
 
 void region_end_if_unused(Locked& lock, Region* r, Stream stream) {
-  if (r->handles == 0 && r->links == 0 && !r->replaying) destroy(lock, r, stream);
+  if (r->handles == 0 && r->links == 0 && !r->replaying && !r->busy) destroy(lock, r, stream);
+}
+
+Kept::~Kept() {
+  --region_->links;
+  region_end_if_unused(lock_, region_, stream_);
+}
+
+Taken::Taken(Locked& lock, Region* r, For what) : lock_(lock), region_(r) {
+  (what == kReplay ? r->replaying : r->busy) = true;
+  r->replayer = std::this_thread::get_id();
+}
+
+Taken::~Taken() {
+  if (!lock_.lock()->owns_lock()) lock_.relock();
+  if (region_->replaying)
+    for (uint32_t i = 0; i < region_->n_slots; ++i) region_->slots[i].wanted = false;
+  region_->replaying = region_->busy = false;
+  lock_.context()->replay_done.notify_all();
 }
 
 void SlotState::reset() {
   content = kEmpty;
-  owner = holds = dropped = done = wanted = digested = had_consumers = false;
+  owner = holds = dropped = done = wanted = needed = digested = had_consumers = false;
+  filler = {};
   block = nullptr;
   tensor = nullptr;
   shared = nullptr;
@@ -163,6 +188,37 @@ Status check_slot(const Region* r, uint32_t slot) {
   if (slot < r->n_slots) return ok_status();
   return argument_error("slot", format("slot %u; region of module '%s' has %u", slot,
                                        r->module->name.c_str(), r->n_slots));
+}
+
+namespace {
+
+// What is nested in a replay is part of it: it reads what the callback has written so far.
+bool filled_by_another(const Region* reader, const Region* r, uint32_t slot) {
+  if (!r->replaying || !r->slots[slot].wanted || r->replayer == std::this_thread::get_id())
+    return false;
+  if (reader->phase != RC_PHASE_REPLAY) return true;
+  for (const Region* p = reader->parent; p; p = p->parent)
+    if (p == r) return false;
+  return true;
+}
+
+}  // namespace
+
+Writer region_writer(const Region* r, uint32_t slot) {
+  const SlotState& s = r->slots[slot];
+  if (filled_by_another(r, r, slot)) return {const_cast<Region*>(r), slot};
+  for (const SlotState* at = &s; at->source; at = &at->source->slots[at->source_slot])
+    if (filled_by_another(r, at->source, at->source_slot)) return {at->source, at->source_slot};
+  // Also where a view of its memory is referred to.
+  if (s.content != SlotState::kBlock || !s.block || !s.block->owner) return {};
+  Region* owner = static_cast<Region*>(s.block->owner);
+  const uint32_t owner_slot = s.block->owner_slot;
+  return filled_by_another(r, owner, owner_slot) ? Writer{owner, owner_slot} : Writer{};
+}
+
+bool filled_elsewhere(const Region* r, uint32_t slot) {
+  const Writer writer = region_writer(r, slot);
+  return writer.region && writer.region->slots[writer.slot].filler != std::this_thread::get_id();
 }
 
 bool source_refills(const SlotState& s) {
@@ -212,6 +268,7 @@ void shared_tensor_let_go(Context* context, SharedTensor* shared) {
 
 void slot_let_go(Locked& lock, Region*, SlotState& s, Stream stream, bool refillable) {
   Storage& storage = lock.context()->storage;
+  s.needed = false;
   if (s.content == SlotState::kBlock && s.holds) {
     s.holds = false;
     storage.unhold(s.block, stream, refillable && s.owner);
@@ -251,6 +308,10 @@ Status region_end(Locked& lock, Region* r, Stream stream) {
   if (r->state != RC_REGION_OPEN)
     return Status(RC_E_STATE, "region",
                   format("region of module '%s' was ended before", r->module->name.c_str()));
+  if (r->busy || r->beginning)
+    return Status(RC_E_STATE, "region",
+                  format("region of module '%s' is %s", r->module->name.c_str(),
+                         r->busy ? "running its forward" : "still being begun"));
   if (r->context->flag(RC_CONTEXT_VERIFY)) RC_TRY(region_digest(lock, r));
   if (CallLog* log = log_of(r)) {
     log->add(r, {.op = CallLog::kEnd});
@@ -290,22 +351,24 @@ Status region_discard(Locked& lock, Region* r, Stream stream) {
     return Status(RC_E_STATE, "region",
                   format("region of module '%s' is still open", r->module->name.c_str()));
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDiscard});
-  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying)
+  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying || r->busy)
     return Status::note(RC_PASS);
   uint64_t dropped = 0;
   bool any = false;
   Status status;
-  ++r->links;  // the host may release it from its drop callback
-  for (uint32_t i = 0; i < r->n_slots && status.ok(); ++i) {
+  const Kept kept(lock, r, stream);  // the host may release it from its drop callback
+  for (uint32_t i = 0; i < r->n_slots && status.ok() && !r->cancel_pending; ++i) {
     SlotState& s = r->slots[i];
     if (s.role != RC_ROLE_OUTPUT || s.content == SlotState::kEmpty ||
-        s.content == SlotState::kHostKept || s.dropped || !policy_drops(r, s))
+        s.content == SlotState::kHostKept || s.dropped || s.needed || !policy_drops(r, s))
       continue;
     if (s.content == SlotState::kHostManaged) {
       if (r->transient) continue;  // the host's own memory: its forward frees it
-      status = call_slot_op(lock, r, i, stream, r->module->ops.drop, "drop");
-      if (!status.ok() || s.content != SlotState::kHostManaged)
-        continue;  // failed, or cancelled meanwhile
+      {
+        const Taken taken(lock, r, Taken::kCallback);
+        status = call_slot_op(lock, r, i, stream, r->module->ops.drop, "drop");
+      }
+      if (!status.ok()) continue;
       s.dropped = true;
       dropped += s.meta.bytes();
       r->module->counts.dropped_bytes += s.meta.bytes();
@@ -314,10 +377,12 @@ Status region_discard(Locked& lock, Region* r, Stream stream) {
     }
     any = true;
   }
-  if (any && r->state != RC_REGION_CANCELLED) r->state = RC_REGION_EMPTY;
-  lock.trace(RC_EVENT_DISCARD, r, dropped, 0);
-  --r->links;
-  region_end_if_unused(lock, r, stream);
+  if (any) r->state = RC_REGION_EMPTY;
+  if (r->cancel_pending)
+    lock.trace_now(RC_EVENT_DISCARD, r, dropped, 0);
+  else
+    lock.trace(RC_EVENT_DISCARD, r, dropped, 0);
+  region_cancel_if_asked(lock, r, stream);
   if (!status.ok()) return status;
   return any ? ok_status() : Status::note(RC_PASS);
 }
@@ -352,7 +417,7 @@ Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream) {
 
 Status region_cancel(Locked& lock, Region* r, Stream stream) {
   if (r->state == RC_REGION_CANCELLED) return Status::note(RC_PASS);
-  if (r->replaying) {
+  if (r->replaying || r->busy) {
     r->cancel_pending = true;
     return Status::note(RC_PENDING);
   }
@@ -365,6 +430,13 @@ Status region_cancel(Locked& lock, Region* r, Stream stream) {
   lock.trace(RC_EVENT_CANCEL, r, 0, 0);
   region_end_if_unused(lock, r, stream);
   return ok_status();
+}
+
+bool region_cancel_if_asked(Locked& lock, Region* r, Stream stream) {
+  if (!r->cancel_pending) return false;
+  r->cancel_pending = false;
+  (void)region_cancel(lock, r, stream).ok();
+  return true;
 }
 
 void region_release(Locked& lock, Region* r, Stream stream) {
@@ -394,7 +466,8 @@ void region_find_missing(Region* r) {
       continue;
     if (s.present() || (s.source && source_refills(s))) continue;
     // The same memory is another slot of this region, which brings it back.
-    if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block->owner == r) continue;
+    if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block && s.block->owner == r)
+      continue;
     if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && !output_is_read(r, s))
       continue;
     r->missing.push_back(i);

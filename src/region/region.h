@@ -41,7 +41,9 @@ struct Region {
   bool records = false;          // its replay may run: it keeps the draws of what is nested in it
   bool inside = false;           // its nested regions are transient
   bool discards_output = false;  // by the policy it was begun under
+  bool beginning = false;        // its side states are being captured: nobody else knows of it yet
   bool replaying = false;
+  bool busy = false;  // in a drop callback, or its forward kernel runs: nobody may end it meanwhile
   bool cancel_pending = false;
   bool dropped_children = false;
   bool reading = false;  // entry holds what the forward drew: replay or nested in one
@@ -69,7 +71,7 @@ struct Region {
   size_t rng_cursor = 0;
   Journal journal;  // of nested regions, if records
   std::vector<Recorder> recorders;
-  std::thread::id replayer;
+  std::thread::id replayer;  // while it is replaying or busy
   Region *step_prev = nullptr, *step_next = nullptr;
   Region *module_prev = nullptr, *module_next = nullptr;
   Region *children_head = nullptr, *sibling_prev = nullptr, *sibling_next = nullptr;
@@ -78,6 +80,35 @@ struct Region {
     const size_t declared = module->slots.size();
     return slot < declared ? module->slots[slot] : added[slot - declared];
   }
+};
+
+// Keeps a region while the host, or another thread, may let go of it.
+class Kept {
+ public:
+  Kept(Locked& lock, Region* r, Stream stream) : lock_(lock), region_(r), stream_(stream) {
+    ++r->links;
+  }
+  ~Kept();
+  Kept(const Kept&) = delete;
+
+ private:
+  Locked& lock_;
+  Region* region_;
+  Stream stream_;
+};
+
+// While one lives a region is in the hands of this thread, also where the lock is released: replays
+// on other threads wait, a cancel is put off. Ends on every way out, an exception included.
+class Taken {
+ public:
+  enum For { kReplay, kCallback };
+  Taken(Locked& lock, Region* r, For what);
+  ~Taken();
+  Taken(const Taken&) = delete;
+
+ private:
+  Locked& lock_;
+  Region* region_;
 };
 
 // begin.cc
@@ -101,6 +132,9 @@ Status region_end(Locked& lock, Region* r, Stream stream);
 Status region_discard(Locked& lock, Region* r, Stream stream);
 Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream);
 Status region_cancel(Locked& lock, Region* r, Stream stream);
+// A cancel that came while the region was taken takes effect now; true if there was one.
+bool region_cancel_if_asked(Locked& lock, Region* r, Stream stream);
+void region_drop_tokens(Region* r);
 void region_release(Locked& lock, Region* r, Stream stream);
 void region_end_if_unused(Locked& lock, Region* r, Stream stream);
 // Asks the host to make its emptied outputs writable, before a replay.
@@ -120,6 +154,17 @@ void shared_tensor_let_go(Context* context, SharedTensor* shared);
 void slot_clear(Locked& lock, Region* r, SlotState& s, Stream stream);
 // True if the region that `s` refers to can bring its content back.
 bool source_refills(const SlotState& s);
+// The slot that a replay on another thread is bringing back, where the content of slot `slot` of
+// `r` is, or comes from; no region if there is none. Its memory is there from the first call of the
+// callback on, its content only once that replay has ended.
+struct Writer {
+  Region* region = nullptr;
+  uint32_t slot = 0;
+};
+Writer region_writer(const Region* r, uint32_t slot);
+// The same for one who wants to read it now: the callback's own threads know what they have
+// written.
+bool filled_elsewhere(const Region* r, uint32_t slot);
 // Follows links until a slot with content of its own; adopts the block there. NULL if there is
 // none.
 SlotState* slot_resolve(Region* r, uint32_t slot);

@@ -12,6 +12,10 @@ namespace {
 
 Status replay_one(Locked& lock, Region* r, Stream stream);
 
+bool is_taken(const Region* r) {
+  return r->replaying || r->busy;
+}
+
 // True if waiting for `r` could never end: its replayer waits, through others, for this thread.
 bool would_deadlock(const Context* context, const Region* r) {
   const std::thread::id self = std::this_thread::get_id();
@@ -20,44 +24,30 @@ bool would_deadlock(const Context* context, const Region* r) {
     if (owner == self) return true;
     const auto wait = std::find_if(context->waits.begin(), context->waits.end(),
                                    [&](const Context::Wait& w) { return w.thread == owner; });
-    if (wait == context->waits.end() || !wait->region->replaying) return false;
+    if (wait == context->waits.end() || !is_taken(wait->region)) return false;
     owner = wait->region->replayer;
   }
   return true;
 }
 
-Status wait_for_replay(Locked& lock, Region* r) {
+// `r` may be gone afterwards, unless the caller keeps it.
+Status wait_for_replay(Locked& lock, Region* r, Stream stream) {
   Context* context = lock.context();
   if (r->replayer == std::this_thread::get_id())
-    return Status(RC_E_STATE, "regions",
-                  format("module '%s', layer %u, is being replayed by this very thread",
-                         r->module->name.c_str(), r->module->layer));
+    return Status(
+        RC_E_STATE, "regions",
+        format("module '%s', layer %u, is %s by this very thread", r->module->name.c_str(),
+               r->module->layer, r->replaying ? "being replayed" : "being discarded or run"));
   if (would_deadlock(context, r))
     return Status(RC_E_STATE, "regions",
                   format("waiting for the replay of module '%s', layer %u, would never end",
                          r->module->name.c_str(), r->module->layer));
   context->waits.push_back({std::this_thread::get_id(), r});
-  ++r->links;
-  context->replay_done.wait(*lock.lock(), [&] { return !r->replaying; });
-  --r->links;
+  const Kept kept(lock, r, stream);  // its last count may go meanwhile
+  context->replay_done.wait(*lock.lock(), [&] { return !is_taken(r); });
   std::erase_if(context->waits,
                 [](const Context::Wait& w) { return w.thread == std::this_thread::get_id(); });
   return ok_status();
-}
-
-bool filled_by_another(const Region* r, uint32_t slot) {
-  return r->replaying && r->slots[slot].wanted && r->replayer != std::this_thread::get_id();
-}
-
-// The region that another thread is replaying to bring back what `s` refers to: its memory is there
-// from the first call of the callback on, its content only once that replay has ended. NULL if
-// there is none.
-Region* writer_of(const SlotState& s) {
-  for (const SlotState* at = &s; at->source; at = &at->source->slots[at->source_slot])
-    if (filled_by_another(at->source, at->source_slot)) return at->source;
-  if (s.content != SlotState::kBlock || !s.block || !s.block->owner) return nullptr;
-  Region* owner = static_cast<Region*>(s.block->owner);  // also where a view of it is referred to
-  return filled_by_another(owner, s.block->owner_slot) ? owner : nullptr;
 }
 
 void hold(Context* context, SlotState& s) {
@@ -76,8 +66,10 @@ void hold_origin(const SlotState& s) {
     owner = at->source;
     slot = at->source_slot;
   }
-  if (!owner->transient && owner->state != RC_REGION_CANCELLED)
-    hold(owner->context, owner->slots[slot]);
+  if (owner->transient || owner->state == RC_REGION_CANCELLED) return;
+  SlotState& origin = owner->slots[slot];
+  hold(owner->context, origin);
+  origin.needed = origin.holds;
 }
 
 // What is there after a replay stays until it is done: also content that only an export or another
@@ -100,8 +92,8 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
     SlotState& s = r->slots[i];
     if (!s.source || s.done || s.content == SlotState::kEmpty) continue;
     SlotState* at = slot_resolve(r, i);
-    while (Region* writer = writer_of(s)) {
-      RC_TRY(wait_for_replay(lock, writer));
+    while (Region* writer = region_writer(r, i).region) {
+      RC_TRY(wait_for_replay(lock, writer, stream));
       at = slot_resolve(r, i);
     }
     if (at->present()) {
@@ -123,15 +115,16 @@ Status replay_sources(Locked& lock, Region* r, Stream stream) {
       last = from;
       from = &from->source->slots[from->source_slot];
     }
-    RC_TRY(replay_one(lock, last->source, stream));
+    Status status = replay_one(lock, last->source, stream);
     at = slot_resolve(r, i);
-    if (!at->present())
-      return Status(
-          RC_E_STATE, "regions",
-          format("replay of module '%s' did not bring back slot '%s', which '%s' of module '%s' "
-                 "refers to",
-                 s.source->module->name.c_str(), s.source->def(s.source_slot).name.c_str(),
-                 r->def(i).name.c_str(), r->module->name.c_str()));
+    if (at->present()) continue;  // also where the source was cancelled meanwhile
+    RC_TRY(std::move(status));
+    return Status(
+        RC_E_STATE, "regions",
+        format("replay of module '%s' did not bring back slot '%s', which '%s' of module '%s' "
+               "refers to",
+               s.source->module->name.c_str(), s.source->def(s.source_slot).name.c_str(),
+               r->def(i).name.c_str(), r->module->name.c_str()));
   }
   return ok_status();
 }
@@ -142,7 +135,7 @@ bool region_needs_sources(Region* r) {
   for (uint32_t i = 0; i < r->n_slots; ++i) {
     const SlotState& s = r->slots[i];
     if (!s.source || s.done || s.content == SlotState::kEmpty) continue;
-    if (slot_resolve(r, i)->present() ? writer_of(s) != nullptr
+    if (slot_resolve(r, i)->present() ? region_writer(r, i).region != nullptr
                                       : s.role == RC_ROLE_INPUT || source_refills(s))
       return true;
   }
@@ -253,6 +246,33 @@ Status check_result(Locked& lock, Region* r) {
   return r->context->flag(RC_CONTEXT_VERIFY) ? region_check_digests(lock, r) : ok_status();
 }
 
+// What a failed callback has left is not to be trusted: the next replay makes it again. Others may
+// hold its memory (an exported tensor), or it may be memory that belongs elsewhere.
+void take_back(Locked& lock, Region* r, Stream stream) {
+  for (uint32_t slot : r->missing) {
+    SlotState& s = r->slots[slot];
+    const bool filled = s.filler != std::thread::id();
+    s.wanted = false;
+    s.dropped = true;
+    if (s.content == SlotState::kHostManaged) continue;
+    slot_let_go(lock, r, s, stream, true);
+    if (!filled || s.content != SlotState::kBlock) continue;
+    if (s.owner) {
+      lock.context()->storage.spoil(s.block);
+    } else {
+      slot_clear(lock, r, s, stream);
+      s.content = SlotState::kBlock;  // of no memory, to be brought back
+    }
+  }
+}
+
+void want(Region* r) {
+  for (uint32_t slot : r->missing) {
+    r->slots[slot].wanted = true;
+    r->slots[slot].filler = {};
+  }
+}
+
 // Want of memory is a failure like others: what was brought back so far is let go of again by
 // run().
 Status attempt(Locked& lock, Region* r, Stream stream) {
@@ -271,10 +291,8 @@ Status run(Locked& lock, Region* r, Stream stream) {
   Context* context = lock.context();
   const uint64_t begin = now_ns();
   uint64_t bytes = 0;
-  for (uint32_t slot : r->missing) {
-    r->slots[slot].wanted = true;
-    bytes += r->slots[slot].meta.bytes();
-  }
+  for (uint32_t slot : r->missing) bytes += r->slots[slot].meta.bytes();
+  want(r);
   r->previous_tokens.assign(r->tokens.size(), nullptr);
   const bool was_reading = r->reading;
   r->reading = true;
@@ -282,14 +300,11 @@ Status run(Locked& lock, Region* r, Stream stream) {
   r->journal.rewind();
   Status status = attempt(lock, r, stream);
   r->reading = was_reading;
-  for (uint32_t slot : r->missing) {
-    SlotState& s = r->slots[slot];
-    s.wanted = false;
-    if (status.ok()) continue;
-    s.dropped = true;
-    if (s.content != SlotState::kHostManaged) slot_let_go(lock, r, s, stream, true);
+  if (!status.ok()) {
+    take_back(lock, r, stream);
+    return status;
   }
-  if (!status.ok()) return status;
+  for (uint32_t slot : r->missing) r->slots[slot].wanted = false;
   r->dropped_children = false;
   ++r->replays;
   ++context->counts.replays;
@@ -298,7 +313,7 @@ Status run(Locked& lock, Region* r, Stream stream) {
   const uint64_t end = now_ns();
   context->counts.replay_ns += end - begin;
   r->module->counts.replay_ns += end - begin;
-  if (r->step && r->step->profile && context->profile && !LogPause::on())
+  if (log_of(r) && r->step->profile && context->profile && !LogPause::on())
     context->profile->add_replay(end - begin);
   lock.trace_now(RC_EVENT_REPLAY, r, bytes, begin);
   return status;
@@ -308,17 +323,16 @@ Status run(Locked& lock, Region* r, Stream stream) {
 Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
   Context* context = r->context;
   Device& device = context->storage.device();
-  for (uint32_t slot : r->missing) {
-    r->slots[slot].wanted = true;
+  want(r);
+  for (uint32_t slot : r->missing)
     if (r->slots[slot].content == SlotState::kHostManaged)
       RC_TRY(region_drop_host(lock, r, slot, stream));
-  }
   r->previous_tokens.assign(r->tokens.size(), nullptr);
+  RC_TRY(device.synchronize(stream));
   const bool was_reading = r->reading;
   r->reading = r->trial = true;
   r->rng_cursor = 0;
   r->journal.rewind();
-  RC_TRY(device.synchronize(stream));
   const uint64_t begin = now_ns();
   Status status = attempt(lock, r, stream);
   if (status.ok()) status = device.synchronize(stream);
@@ -326,48 +340,17 @@ Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
   r->reading = was_reading;
   r->trial = false;
   if (status.ok()) return status;
-  // What the callback has left is not to be trusted: the next replay makes it again.
-  for (uint32_t slot : r->missing) {
-    SlotState& s = r->slots[slot];
-    s.wanted = false;
-    s.dropped = true;
-    if (s.content != SlotState::kHostManaged) slot_let_go(lock, r, s, stream, true);
-  }
+  take_back(lock, r, stream);
   r->state = RC_REGION_EMPTY;
   return status;
 }
 
-// Ends a replay on every way out of it, an exception for want of memory included.
-class Replaying {
- public:
-  Replaying(Locked& lock, Region* r) : lock_(lock), region_(r) {
-    r->replaying = true;
-    r->replayer = std::this_thread::get_id();
-  }
-  ~Replaying() {
-    if (!lock_.lock()->owns_lock()) lock_.relock();
-    for (uint32_t i = 0; i < region_->n_slots; ++i) region_->slots[i].wanted = false;
-    region_->replaying = false;
-    lock_.context()->replay_done.notify_all();
-  }
-
- private:
-  Locked& lock_;
-  Region* region_;
-};
-
-// A cancel that came while the region was being replayed takes effect now.
-Status cancel_if_asked(Locked& lock, Region* r, Stream stream, Status status) {
-  if (!r->cancel_pending) return status;
-  r->cancel_pending = false;
-  Status cancelled = region_cancel(lock, r, stream);
-  if (status.ok())
-    status = Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
-  return status;
+Status cancelled_meanwhile() {
+  return Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
 }
 
 Status replay_one(Locked& lock, Region* r, Stream stream) {
-  while (r->replaying) RC_TRY(wait_for_replay(lock, r));
+  while (is_taken(r)) RC_TRY(wait_for_replay(lock, r, stream));
   if (r->state == RC_REGION_OPEN || r->state == RC_REGION_CANCELLED)
     return Status(
         RC_E_STATE, "regions",
@@ -388,8 +371,8 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
                    ? "was begun in evaluation and keeps nothing"
                    : "is begun anew by its parent's replay; this instance cannot be replayed"));
   Status status;
-  {
-    Replaying replaying(lock, r);
+  try {
+    const Taken taken(lock, r, Taken::kReplay);
     status = replay_sources(lock, r, stream);
     if (status.ok() && run_needed) {
       region_find_missing(r);  // a shared source may have changed it
@@ -399,8 +382,11 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
       hold_present(r);
       r->state = RC_REGION_READY;
     }
+  } catch (const std::bad_alloc&) {
+    status = Status(RC_E_MEMORY, "regions", "out of host memory");
   }
-  return cancel_if_asked(lock, r, stream, std::move(status));
+  if (region_cancel_if_asked(lock, r, stream) && status.ok()) return cancelled_meanwhile();
+  return status;
 }
 
 // Keeps regions alive while the host may release them from a callback.
@@ -433,11 +419,12 @@ Status replay_trial(Locked& lock, Region* r, const std::vector<uint32_t>& slots,
   const LogPause pause;
   Status status;
   {
-    Replaying replaying(lock, r);
+    const Taken taken(lock, r, Taken::kReplay);
     r->missing = slots;
     status = trial(lock, r, stream, ns);
   }
-  return cancel_if_asked(lock, r, stream, std::move(status));
+  if (region_cancel_if_asked(lock, r, stream) && status.ok()) return cancelled_meanwhile();
+  return status;
 }
 
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {
@@ -467,10 +454,18 @@ Status region_forward(Locked& lock, Region* r, Stream stream) {
   if (r->state != RC_REGION_OPEN)
     return Status(RC_E_STATE, "region",
                   format("region of module '%s' is not open", r->module->name.c_str()));
-  ++r->links;
-  Status status = run_kernel_module(lock, r, stream);
-  --r->links;
-  region_end_if_unused(lock, r, stream);
+  if (r->busy)
+    return Status(RC_E_STATE, "region",
+                  format("the forward of module '%s' is running", r->module->name.c_str()));
+  Status status;
+  const Kept kept(lock, r, stream);
+  try {
+    const Taken taken(lock, r, Taken::kCallback);
+    status = run_kernel_module(lock, r, stream);
+  } catch (const std::bad_alloc&) {
+    status = Status(RC_E_MEMORY, "region", "out of host memory");
+  }
+  region_cancel_if_asked(lock, r, stream);
   return status;
 }
 

@@ -10,15 +10,6 @@ namespace {
 
 constexpr uint64_t kBytes = 2048;
 
-// Waits at most ten seconds; a test that would hang fails instead.
-bool eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 10000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return false;
-}
-
 struct Replay : ::testing::Test {
   Replay() {
     host.recompute({"mlp"});

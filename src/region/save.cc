@@ -108,7 +108,8 @@ Status prepare_source(Region* r, const rc_save& save, Prepared* out) {
   if (source == r) return argument_error("source", "a region cannot refer to itself");
   RC_TRY(check_slot(source, save.source_slot));
   SlotState* content = slot_resolve(source, save.source_slot);
-  if (!content || content->content != SlotState::kBlock || !content->present())
+  if (!content || content->content != SlotState::kBlock || !content->present() ||
+      filled_elsewhere(source, save.source_slot))
     return Status(RC_E_STATE, "source_slot",
                   format("slot '%s' of the source holds no memory of the core now",
                          source->def(save.source_slot).name.c_str()));
@@ -253,6 +254,7 @@ void commit(Locked& lock, Region* r, const SaveItem& item, Prepared& p, Stream s
   if (p.fresh || item.save.tensor) count_regenerated(r, p.meta.bytes());
   s.meta = std::move(p.meta);
   s.dropped = s.done = false;
+  s.note_filled();
   if (item.save.tensor) {
     s.content = SlotState::kTensor;
     s.tensor = item.save.tensor;
@@ -373,6 +375,7 @@ Status alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
   if (r->trial && s.content == SlotState::kBlock && s.owner && s.present() &&
       meta.same_as(s.meta)) {
     RC_TRY(storage.use(s.block, stream, true));
+    s.note_filled();
     s.meta.fill(static_cast<char*>(s.block->data) + s.offset, out);
     return ok_status();
   }
@@ -410,6 +413,7 @@ Status alloc(Locked& lock, Region* r, uint32_t slot, const rc_tensor_spec& spec,
   }
   s.meta = std::move(meta);
   s.dropped = s.done = false;
+  s.note_filled();
   s.meta.fill(s.block->data, out);
   if (CallLog* log = log_of(r))
     log->add(r, {.op = CallLog::kAlloc, .slot = slot, .bytes = s.meta.bytes()});

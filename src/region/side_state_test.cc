@@ -165,6 +165,84 @@ TEST_F(SideState, CancelDropsTheTokens) {
   EXPECT_EQ(a.dropped_twice, 0);
 }
 
+// A begin that is capturing is known to its callbacks alone.
+struct Capture : ::testing::Test {
+  Capture() {
+    table.user_data = this;
+    table.capture = [](void* self, rc_context*, rc_region* r, void*, rc_stream, void** token) {
+      Capture* t = static_cast<Capture*>(self);
+      ++t->tokens;
+      *token = token;
+      if (t->meanwhile) std::exchange(t->meanwhile, nullptr)(r);
+      return std::exchange(t->result, RC_OK);
+    };
+    table.swap = [](void*, rc_context*, rc_region*, void*, rc_stream, void*, void**) {
+      return RC_OK;
+    };
+    table.drop = [](void* self, void*) { --static_cast<Capture*>(self)->tokens; };
+    module = &host.module("mlp", 0, {saved("h")}, nullptr, {.states = {&table, &table, &table}});
+  }
+  ~Capture() override { EXPECT_EQ(tokens, 0); }
+  rc_side_state table = rc_side_state_init();
+  std::function<void(rc_region*)> meanwhile;
+  rc_status result = RC_OK;
+  int tokens = 0;
+  Host host;
+  TestModule* module;
+};
+
+TEST_F(Capture, ACancelMeanwhileDropsEveryToken) {
+  meanwhile = [](rc_region* r) {
+    EXPECT_EQ(rc_region_end(r, nullptr), RC_E_STATE);
+    EXPECT_EQ(rc_region_cancel(r, nullptr), RC_OK);
+  };
+  rc_region* r = host.begin(*module);
+  EXPECT_EQ(state(r), RC_REGION_CANCELLED);
+  EXPECT_EQ(tokens, 0);
+  rc_region_release(r, nullptr);
+}
+
+TEST_F(Capture, SoDoesTheEndOfItsStep) {
+  rc_step* step = host.step();
+  meanwhile = [&](rc_region*) { EXPECT_EQ(host.end_step(step).regions_purged, 1u); };
+  rc_region* r = host.begin(*module, {.step = step});
+  EXPECT_EQ(state(r), RC_REGION_CANCELLED);
+  rc_region_release(r, nullptr);
+}
+
+TEST_F(Capture, NobodyFindsTheRegionBeforeItsBeginReturns) {
+  rc_region_key key = rc_region_key_init();
+  key.module = *module;
+  rc_region* found = nullptr;
+  uint64_t id = 0;
+  meanwhile = [&](rc_region* r) {
+    id = info(r).id;
+    EXPECT_EQ(rc_region_find(host.context, id, &found), RC_PASS);
+    EXPECT_EQ(rc_region_lookup(host.context, &key, &found), RC_PASS);
+  };
+  rc_region* r = host.begin(*module);
+  EXPECT_EQ(rc_region_find(host.context, id, &found), RC_OK);
+  rc_region_release(found, nullptr);
+  EXPECT_EQ(rc_region_lookup(host.context, &key, &found), RC_OK);
+  rc_region_release(found, nullptr);
+  rc_region_release(r, nullptr);
+}
+
+TEST_F(Capture, AFailureDoesNotGiveOutAnothersOccurrenceAgain) {
+  rc_region *r = nullptr, *second = nullptr;
+  meanwhile = [&](rc_region*) {
+    second = host.begin(*module);
+    result = static_cast<rc_status>(-1100);
+  };
+  EXPECT_EQ(static_cast<int>(host.try_begin(*module, {}, &r)), -1100);
+  --tokens;  // the one that failed made none
+  rc_region* third = host.begin(*module);
+  EXPECT_EQ(info(second).occurrence, 2u);
+  EXPECT_EQ(info(third).occurrence, 3u);
+  rc_region_release(second, nullptr);
+  rc_region_release(third, nullptr);
+}
+
 TEST_F(SideState, ASiteWithStatesIsNeverPassed) {
   TestModule& m = host.module("core_attn", 0, {saved("p")}, nullptr, {.states = {&a.table}});
   rc_region* r = nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <thread>
 
 #include "src/storage/storage.h"
 #include "src/storage/tensor_meta.h"
@@ -43,6 +44,7 @@ struct SlotState {
   bool dropped = false;  // let go by policy; replay brings it back
   bool done = false;     // let go by the host
   bool wanted = false;   // missing when the running replay started
+  bool needed = false;   // a replay of a reader has counted on it: no discard takes it away
   bool digested = false;
   Block* block = nullptr;  // counts in block->refs
   uint64_t offset = 0;     // of the view in the block
@@ -56,6 +58,7 @@ struct SlotState {
   bool had_consumers = false;
   uint64_t digest = 0;
   rc_fence* fence = nullptr;
+  std::thread::id filler;  // of a wanted slot: who gave it what it has now
   TensorMeta meta;
 
   // The content can be read now.
@@ -73,6 +76,10 @@ struct SlotState {
         break;
     }
     return false;
+  }
+  // Called where it was given memory or content: by the callback of a replay, if it is wanted.
+  void note_filled() {
+    if (wanted) filler = std::this_thread::get_id();
   }
   void reset();  // to empty; everything must have been let go before
 };

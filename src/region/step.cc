@@ -32,6 +32,23 @@ Status step_begin(Locked& lock, const rc_step_desc& desc, Step** out) {
   return ok_status();
 }
 
+namespace {
+
+// Newest first: consumers before what they refer to. What remains with a handle is a cancelled
+// region of no step.
+void purge(Locked& lock, Step* step, Stream stream, rc_step_report* report) {
+  while (Region* r = step->regions) {
+    if (r->handles > 0 && r->state != RC_REGION_CANCELLED) ++report->regions_purged;
+    step->regions = r->step_next;
+    if (r->step_next) r->step_next->step_prev = nullptr;
+    r->step = nullptr;
+    r->step_prev = r->step_next = nullptr;
+    (void)region_cancel(lock, r, stream).ok();
+  }
+}
+
+}  // namespace
+
 Status step_end(Locked& lock, Step* step, Stream stream, rc_step_report* report) {
   Context* context = lock.context();
   for (Region* r = step->regions; r; r = r->step_next)
@@ -45,18 +62,10 @@ Status step_end(Locked& lock, Step* step, Stream stream, rc_step_report* report)
   report->peak_bytes = stats.step_peak_bytes;
   report->allocations = context->storage.device().memory().allocations - step->allocations_before;
   const bool owns_arena = context->storage.arena_step() == step->serial;
-  // Newest first: consumers before what they refer to. What remains with a handle is a cancelled
-  // region of no step.
-  while (Region* r = step->regions) {
-    if (r->handles > 0 && r->state != RC_REGION_CANCELLED) ++report->regions_purged;
-    step->regions = r->step_next;
-    if (r->step_next) r->step_next->step_prev = nullptr;
-    r->step = nullptr;
-    r->step_prev = r->step_next = nullptr;
-    (void)region_cancel(lock, r, stream).ok();
-  }
+  purge(lock, step, stream, report);
   if (owns_arena) {
-    context->storage.end_step(stream, lock.lock());
+    context->storage.end_step(stream, lock.lock());  // may release the lock
+    purge(lock, step, stream, report);
     report->arena_bytes = context->storage.last_plan().bytes;
     report->arena_bound = context->storage.last_plan().bound;
     report->arena_misses = context->storage.last_misses();

@@ -5,12 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -268,6 +270,21 @@ class Host {
     EXPECT_EQ(rc_context_create(&desc, &context), RC_OK) << last_message();
   }
 };
+
+// ---- threads
+
+// At most ten seconds; a test that would hang fails instead, where it can.
+inline bool eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 10000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+// On another thread, to its end.
+inline void elsewhere(const std::function<void()>& body) {
+  std::thread(body).join();
+}
 
 // ---- calls on a region
 

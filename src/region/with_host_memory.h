@@ -16,7 +16,7 @@ Status with_host_memory(Locked& lock, Region* r, Stream stream, const Operation&
   memory.forget_want();
   Status status = operation();
   if (status.ok() || !memory.wanted()) return status;
-  ++r->links;  // the host may let go of the region meanwhile
+  const Kept kept(lock, r, stream);
   try {
     while (!status.ok() && memory.wanted()) {
       status = memory.fetch(storage.device(), lock.lock());
@@ -26,8 +26,6 @@ Status with_host_memory(Locked& lock, Region* r, Stream stream, const Operation&
     status = Status(RC_E_MEMORY, "", "out of host memory");
   }
   memory.return_unused(storage.device(), lock.lock());
-  --r->links;
-  region_end_if_unused(lock, r, stream);
   return status;
 }
 

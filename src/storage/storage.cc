@@ -112,7 +112,8 @@ Block* Storage::find(const void* pointer, uint64_t bytes) {
   if (at == by_address_.begin()) return nullptr;
   Block* block = *--at;
   const char* end = static_cast<const char*>(block->data) + block->bytes;
-  return static_cast<const char*>(pointer) + bytes <= end ? block : nullptr;
+  if (static_cast<const char*>(pointer) + bytes > end) return nullptr;
+  return block->state == Block::kLive ? block : nullptr;
 }
 
 Status Storage::allocate_dynamic(uint64_t bytes, Stream stream, void** out) {
@@ -278,10 +279,15 @@ void Storage::drop_memory(Block* block, Stream stream, bool keep_address) {
 
 void Storage::unhold(Block* block, Stream stream, bool refillable) {
   block->refillable = block->refillable || refillable;
-  if (--block->holds > 0 || block->state != Block::kLive) return;
+  if (--block->holds > 0 || (block->state != Block::kLive && block->state != Block::kSpoilt))
+    return;
   block->state = Block::kDropped;
   drop_memory(block, stream, block->refillable);
   if (block->refillable) stats_.dropped_bytes += block->bytes;
+}
+
+void Storage::spoil(Block* block) {
+  if (block->state == Block::kLive && block->holds > 0) block->state = Block::kSpoilt;
 }
 
 void Storage::unref(Block* block, Stream stream) {

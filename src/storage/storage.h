@@ -20,7 +20,8 @@
 namespace rc {
 
 struct Block {
-  enum State : uint8_t { kFree, kLive, kDropped };
+  // kSpoilt: what a failed replay has left in memory that others hold; nobody's content.
+  enum State : uint8_t { kFree, kLive, kDropped, kSpoilt };
   void* data = nullptr;
   uint64_t bytes = 0;
   uint32_t refs = 0, holds = 0;
@@ -63,13 +64,15 @@ class Storage {
 
   void hold(Block* block) { ++block->holds; }
   void unhold(Block* block, Stream stream, bool refillable);
+  // The content is no good although someone holds it: it is as if dropped, the memory stays theirs.
+  void spoil(Block* block);
   void ref(Block* block) { ++block->refs; }
   void unref(Block* block, Stream stream);
 
   // `stream` is going to read (or write) the content: waits for its writer there, and is remembered
   // as a user.
   Status use(Block* block, Stream stream, bool write);
-  // The live or dropped block that contains [pointer, pointer + bytes), or NULL.
+  // The live block that contains [pointer, pointer + bytes), or NULL.
   Block* find(const void* pointer, uint64_t bytes);
 
   // Bytes that the core accounts for but does not allocate: tensors that a host handed over.
