@@ -155,11 +155,6 @@ Kept::~Kept() {
   region_end_if_unused(lock_, region_, stream_);
 }
 
-Taken::Taken(Locked& lock, Region* r, For what) : lock_(lock), region_(r) {
-  (what == kReplay ? r->replaying : r->busy) = true;
-  r->replayer = std::this_thread::get_id();
-}
-
 Taken::~Taken() {
   if (!lock_.lock()->owns_lock()) lock_.relock();
   if (region_->replaying)

@@ -102,7 +102,10 @@ class Kept {
 class Taken {
  public:
   enum For { kReplay, kCallback };
-  Taken(Locked& lock, Region* r, For what);
+  Taken(Locked& lock, Region* r, For what) : lock_(lock), region_(r) {
+    (what == kReplay ? r->replaying : r->busy) = true;
+    r->replayer = std::this_thread::get_id();
+  }
   ~Taken();
   Taken(const Taken&) = delete;
 

@@ -266,11 +266,16 @@ void take_back(Locked& lock, Region* r, Stream stream) {
   }
 }
 
-void want(Region* r) {
+// Returns how many bytes are missing.
+uint64_t want(Region* r) {
+  uint64_t bytes = 0;
   for (uint32_t slot : r->missing) {
-    r->slots[slot].wanted = true;
-    r->slots[slot].filler = {};
+    SlotState& s = r->slots[slot];
+    s.wanted = true;
+    s.filler = {};
+    bytes += s.meta.bytes();
   }
+  return bytes;
 }
 
 // Want of memory is a failure like others: what was brought back so far is let go of again by
@@ -290,9 +295,7 @@ Status attempt(Locked& lock, Region* r, Stream stream) {
 Status run(Locked& lock, Region* r, Stream stream) {
   Context* context = lock.context();
   const uint64_t begin = now_ns();
-  uint64_t bytes = 0;
-  for (uint32_t slot : r->missing) bytes += r->slots[slot].meta.bytes();
-  want(r);
+  const uint64_t bytes = want(r);
   r->previous_tokens.assign(r->tokens.size(), nullptr);
   const bool was_reading = r->reading;
   r->reading = true;
@@ -323,7 +326,7 @@ Status run(Locked& lock, Region* r, Stream stream) {
 Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
   Context* context = r->context;
   Device& device = context->storage.device();
-  want(r);
+  (void)want(r);
   for (uint32_t slot : r->missing)
     if (r->slots[slot].content == SlotState::kHostManaged)
       RC_TRY(region_drop_host(lock, r, slot, stream));
