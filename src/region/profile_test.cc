@@ -192,6 +192,45 @@ TEST(Profile, TriesTwoRegionsOfAModuleAndTakesWhatIsTypical) {
   rc_policy_release(policy);
 }
 
+// Its memory is written over by the trial, and held by the reader.
+TEST(Profile, WhatAFailingTrialHasSpoiltIsMadeAgainForItsReadersToo) {
+  constexpr uint64_t kBytes = 1000;
+  Host host;
+  bool fails = true;
+  TestModule& m =
+      host.module("mlp", 0, {in("x"), saved("s"), saved("view")}, [&](const rc_replay_args* args) {
+        char* data = nullptr;
+        for (uint32_t i = 0; i < args->n_missing; ++i) {
+          if (args->missing[i] == 1) data = alloc(args->region, 1, kBytes);
+          if (args->missing[i] == 2) EXPECT_EQ(save_bytes(args->region, 2, data, kBytes), RC_OK);
+        }
+        if (data) fill(data, kBytes, fails ? 77 : 2);
+        return fails ? static_cast<rc_status>(-1234) : RC_OK;
+      });
+  rc_step* step = host.step(RC_PHASE_FORWARD, RC_STEP_PROFILE);
+  rc_region* r = host.begin(m, {.step = step});
+  char* data = alloc(r, 1, kBytes);
+  fill(data, kBytes, 2);
+  EXPECT_EQ(save_bytes(r, 2, data, kBytes), RC_OK);
+  ASSERT_EQ(rc_region_end(r, nullptr), RC_OK);
+  rc_region* reader = host.begin(m, {.step = step});
+  EXPECT_EQ(save_link(reader, 0, r, 1), RC_OK);
+  ASSERT_EQ(rc_region_end(reader, nullptr), RC_OK);
+  EXPECT_EQ(static_cast<int>(replay(r)), -1234);
+  EXPECT_EQ(try_view(r, 1), RC_E_STATE);
+  EXPECT_EQ(try_view(reader, 0), RC_E_STATE);
+  fails = false;
+  EXPECT_EQ(replay(r), RC_OK) << last_message();
+  for (uint32_t slot : {1u, 2u}) EXPECT_TRUE(filled(view(r, slot), kBytes, 2));
+  EXPECT_EQ(replay(reader), RC_OK) << last_message();
+  EXPECT_TRUE(filled(view(reader, 0), kBytes, 2));
+  EXPECT_EQ(host.live(), kBytes);
+  rc_region_release(r, nullptr);
+  rc_region_release(reader, nullptr);
+  host.end_step(step);
+  EXPECT_EQ(host.live(), 0u);
+}
+
 TEST(Profile, AFailingTrialIsAFailingReplay) {
   Host host;
   bool fail = false;

@@ -241,6 +241,8 @@ SlotState* slot_resolve(Region* r, uint32_t slot) {
   if (from->block != s.block) {
     Storage& storage = r->context->storage;
     storage.ref(from->block);
+    if (s.holds) storage.hold(from->block);
+    if (s.holds) storage.unhold(s.block, r->stream, false);  // a failed trial has spoilt it
     if (s.block) storage.unref(s.block, r->stream);
     s.block = from->block;
     s.owner = false;
@@ -461,7 +463,8 @@ void region_find_missing(Region* r) {
       continue;
     if (s.present() || (s.source && source_refills(s))) continue;
     // The same memory is another slot of this region, which brings it back.
-    if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block && s.block->owner == r)
+    if (s.content == SlotState::kBlock && !s.owner && !s.source && s.block && s.block->owner == r &&
+        s.block->state != Block::kSpoilt)
       continue;
     if (s.role == RC_ROLE_OUTPUT && s.content == SlotState::kBlock && !output_is_read(r, s))
       continue;
