@@ -122,9 +122,9 @@ struct RunState {
   size_t count = 0, live = 0;
   size_t wanted = kAll;  // or the one value that this run is for, which it ends with
   uint32_t next_record = 0;
-  int64_t version_was = 0, version_is = 0;  // of a parameter that was changed since the forward
-  bool renumbered = false;   // hooks gave back a copy of a parameter, which counts by itself
-  PyObject* base = nullptr;  // borrowed: the Python frame that the replay was called from
+  bool parameter_changed = false;  // in place, since the forward
+  bool renumbered = false;         // hooks gave back a copy of a parameter, which counts by itself
+  PyObject* base = nullptr;        // borrowed: the Python frame that the replay was called from
   PyObject *mismatches = nullptr, *outputs = nullptr, *found = nullptr;
 };
 
