@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import re
+import threading
 import warnings
 
 import pytest
@@ -14,7 +15,7 @@ from torch import nn
 
 import rcore.torch as rt
 from rcore.torch import Policy
-from rcore.torch.budget import plan_within
+from rcore.torch.budget import plan_within, settings_of
 from rcore.torch.forecast import Choice, Group
 
 pytest.importorskip("transformers")
@@ -104,6 +105,32 @@ def test_the_forecast_of_every_hand_policy_is_exact_and_no_plan_is_worse(attenti
         plan = plan_within(forecast.peak(choice), forecast)
         assert plan.predicted_bytes <= forecast.peak(choice), name
         assert plan.replay_seconds <= forecast.seconds(choice) * 1.001, name
+
+
+FROZEN = {
+    "all but the queries": lambda name: ".q_" not in name,
+    "all but the norms": lambda name: "norm" not in name,
+    "first half": lambda name: any(part in name for part in ("embed", "layers.0.", "layers.1.")),
+    "norms": lambda name: "norm" in name,
+}
+
+
+@pytest.mark.parametrize("frozen", FROZEN)
+@pytest.mark.parametrize("family", ["llama", "deepseek"])
+def test_the_forecast_is_never_below_what_a_model_with_frozen_parts_takes(family, frozen):
+    model, inputs = make(family), ids()
+    for name, p in model.named_parameters():
+        p.requires_grad_(not FROZEN[frozen](name))
+    forecast = forecast_of(model, inputs)
+    for kinds in (("attn_norm", "mlp_norm"), ("attn_norm", "core_attn"), ("mlp", "mlp_norm"),
+                  ("mla_up_proj", "attn_norm", "mlp_norm", "core_attn", "mlp", "moe_act")):
+        for layers in (range(4), range(0, 4, 2)):
+            groups = [g for g in forecast.groups if g.kind in kinds and g.layer in layers]
+            if not groups:
+                continue
+            choice = Choice(frozenset(groups))
+            taken = measured(model, Policy(rules=settings_of(forecast, choice)["rules"]), inputs)
+            assert 0.97 * forecast.peak(choice) <= taken <= forecast.peak(choice), (kinds, layers)
 
 
 def test_a_budget_below_all_is_refused_with_the_least_that_would_do():
@@ -365,6 +392,28 @@ def test_two_forwards_before_their_backwards():
     for _ in range(2):
         assert same(want, both())
     rt.remove(model)
+
+
+def test_what_another_thread_runs_meanwhile_is_not_recorded():
+    model, inputs = make(), ids()
+    others, threads = ids((3, 8)), []
+
+    def meanwhile(module, arguments, keywords=None):
+        if threading.current_thread() is threading.main_thread():
+            thread = threading.Thread(target=lambda: step(model, others))
+            threads.append(thread)
+            thread.start()
+            thread.join()
+
+    want = forecast_of(model, inputs)
+    hook = model.model.layers[1].mlp.register_forward_pre_hook(meanwhile)
+    got = forecast_of(model, inputs)
+    hook.remove()
+    assert threads and all(not t.is_alive() for t in threads)
+    assert got.end == want.end and got.peak(Choice()) == want.peak(Choice())
+    assert [s.place.path for s in got._observed.sites] == [
+        s.place.path for s in want._observed.sites
+    ]
 
 
 @pytest.mark.parametrize("around", [rt.checkpoint, stock.checkpoint])

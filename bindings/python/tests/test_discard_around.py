@@ -1,5 +1,5 @@
-# tests/test_discard_around.py: what stands around discarded outputs: regions, and hooks of saved
-# tensors.
+# tests/test_discard_around.py: what stands around discarded outputs: regions, hooks of saved tensors,
+# modes without gradients, transforms.
 from __future__ import annotations
 
 import pytest
@@ -91,3 +91,41 @@ def test_a_weight_changed_in_place_after_a_scope_is_an_error_as_it_is_without():
         w.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+@pytest.mark.parametrize("how", ["no_grad", "inference", "frozen"])
+def test_a_reader_without_a_gradient_frees_nothing_and_ruins_nothing(how):
+    linear, x = nn.Linear(4, 4).requires_grad_(how != "frozen"), torch.randn(3, 4)
+    discarded = rt.discard_output(torch.exp)
+    modes = {"no_grad": torch.no_grad, "inference": torch.inference_mode}
+    with modes.get(how, torch.enable_grad)():
+        y = discarded(x)
+        z = linear(y)
+        assert discarded.discard(z) == 0
+        assert torch.equal(y, x.exp())
+    x.requires_grad_()
+    y = discarded(x)
+    w = torch.randn(4, 4, requires_grad=True)
+    z, positive = y @ w, y.detach() > 1
+    assert discarded.discard(positive, z) == 48
+    z.sum().backward()
+    assert torch.equal(x.grad, torch.autograd.grad((x.exp() @ w).sum(), x)[0])
+
+
+@pytest.mark.parametrize("transform", ["vmap", "jvp"])
+def test_what_torch_func_wraps_is_left_alone(transform):
+    discarded = rt.discard_output(torch.exp)
+
+    def run(v):
+        y = discarded(v)
+        z = y.sin()
+        discarded.discard(z)
+        return z
+
+    x = torch.randn(3, 4)
+    if transform == "vmap":
+        assert torch.equal(torch.func.vmap(run)(x), x.exp().sin())
+    else:
+        out, tangent = torch.func.jvp(run, (x,), (torch.ones_like(x),))
+        assert torch.equal(out, x.exp().sin())
+        assert torch.allclose(tangent, x.exp().cos() * x.exp())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from typing import Any
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Budgeted:
         self.measured: dict[Signature, int] = {}
         self._adopted: Signature | None = None
         self._meter: tuple[Signature, Meter] | None = None
+        self._thread = 0  # that is measured
 
     def __reduce__(self) -> tuple:
         return getattr, (self._model, "forward")
@@ -66,7 +68,8 @@ class Budgeted:
         if (not torch.is_grad_enabled() or self._applied.observer is not None
                 or is_inside_region()):
             return self._original(*args, **kwargs)
-        self.read_meter(stop=True)
+        if self._meter is None or self._thread == threading.get_ident():
+            self.read_meter(stop=True)
         signature = _signature(self._model, (args, kwargs))
         plan = self.plans.get(signature)
         if plan is None:
@@ -75,7 +78,7 @@ class Budgeted:
         if signature in self.measured or Meter.running() is not None:
             return self._original(*args, **kwargs)
         meter = Meter(self._model, yields=True)
-        self._meter = signature, meter
+        self._meter, self._thread = (signature, meter), threading.get_ident()
         try:
             return meter.run(self._original, args, kwargs)
         except BaseException:

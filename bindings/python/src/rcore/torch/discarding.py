@@ -125,7 +125,7 @@ class DiscardedOutput:
 
         Args:
             *readers: tensors that were computed from the outputs, and whose graphs hold all that
-                has read them.
+                has read them. Where none needs a gradient (evaluation), nothing is freed.
 
         Returns:
             The bytes that were freed.
@@ -136,7 +136,10 @@ class DiscardedOutput:
                 "consumer, or a discards() scope", "RC_E_ARGUMENT", "readers")
         pending = self._pending[:]
         del self._pending[:]
-        if _core.is_replaying():  # of a region around: its backward reads them now
+        readers = tuple(r for r in readers if r.requires_grad)
+        # Without a gradient no backward will fill them again, and no graph holds them; in the
+        # replay of a region around, its backward reads them now.
+        if not readers or _core.is_replaying():
             return 0
         freed = 0
         for p in pending:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
+from rcore.torch.observing import storages_of
 
 __all__ = ["Discarded", "Emptied"]
 
@@ -286,18 +287,15 @@ class Emptied:
 
     def __init__(self, region: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._region = region
-        inputs = {
-            t.untyped_storage()._cdata
-            for t in tree_leaves((args, kwargs))
-            if isinstance(t, torch.Tensor)
-        }
+        inputs = storages_of(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
         # An input that is itself discarded is filled first.
         self._before = [p for p in (_emptied.get(i) for i in inputs) if p is not None]
         self._blocks: dict[int, _Block] = {}
         self.kept_bytes = 0
         self.reasons: list[str] = []
         for index, t in enumerate(result if isinstance(result, tuple) else (result,)):
-            if not isinstance(t, torch.Tensor) or t.untyped_storage()._cdata in inputs:
+            # What torch.func wraps has no storage either.
+            if not isinstance(t, torch.Tensor) or not storages_of((t,)) - inputs:
                 continue
             storage = t.untyped_storage()
             block = self._blocks.setdefault(storage._cdata, _Block(storage))

@@ -189,7 +189,7 @@ class Forecast:
                 moments += [
                     (r.begin, r.end - 1)
                     for r in kept + discarded
-                    if block in r.inputs and site.end <= r.begin < end and r.end > r.begin
+                    if block in r.inputs and site.end <= r.begin < end and r.keeps
                 ]
                 found[id(site), block] = moments
         return found
@@ -205,11 +205,16 @@ class Forecast:
             if at not in inside and at not in noted.get(block, ()):
                 found.setdefault(block, at)
         for site in kept + discarded:
-            if site.end == site.begin:
-                continue
+            begin = site.begin
+            if not site.keeps:  # its region stays where a reader needs its outputs again
+                needed = [first for block in site.outputs - site.inputs
+                          for first, _ in notes.get((id(site), block), ())]
+                if not needed:
+                    continue
+                begin = min(needed)
             for block in site.inputs:
-                if site.begin not in noted.get(block, ()):
-                    found[block] = min(found.get(block, site.begin), site.begin)
+                if begin not in noted.get(block, ()):
+                    found[block] = min(found.get(block, begin), begin)
         return found
 
 
@@ -225,4 +230,5 @@ def _joined(sites: list[Site]) -> Site:
         inputs |= site.inputs - made
         made |= site.outputs
     return Site(sites[0].place, sites[0].begin, inputs, sites[0].around, sites[-1].end,
-                sites[-1].outputs, sites[-1].seconds, sites[-1].whole_seconds)
+                sites[-1].outputs, sites[-1].seconds, sites[-1].whole_seconds,
+                any(s.keeps for s in sites))

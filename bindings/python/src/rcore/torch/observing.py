@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from typing import Any
 
@@ -27,6 +28,7 @@ class Site:
         seconds: until its last save: what a replay takes that stops there.
         whole_seconds: to its end.
         around: the site that it ran in, by its number; -1 is none.
+        keeps: whether anything was saved in it, be it a frozen weight: its region stays then.
     """
 
     place: Place
@@ -37,6 +39,7 @@ class Site:
     outputs: frozenset[int] = frozenset()
     seconds: float = 0.0
     whole_seconds: float = 0.0
+    keeps: bool = False
 
 
 @dataclasses.dataclass
@@ -80,6 +83,7 @@ class Observer:
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         self.observed = Observed()
         self.recording = True
+        self._thread = threading.get_ident()
         self.left_out = storages_of([*model.parameters(), *model.buffers()])
         self.left_out |= storages_of(t for t in tree_leaves(inputs) if isinstance(t, torch.Tensor))
         self._numbers: dict[int, int] = {}
@@ -116,6 +120,8 @@ class Observer:
         """The graph saves a tensor."""
         begin = time.perf_counter()
         number = self._number(t)
+        for at in self._open:
+            self.observed.sites[at].keeps = True
         if number is not None:
             self.observed.saves.append(number)
             for at in self._open:
@@ -137,6 +143,10 @@ class Observer:
         self._spent += end - begin
         self._begins[at] = end - self._spent
         return at
+
+    def is_of_this_thread(self) -> bool:
+        """Whether the forward that is recorded runs on the calling thread."""
+        return self._thread == threading.get_ident()
 
     def is_in_region(self) -> bool:
         """Whether a region runs."""

@@ -88,8 +88,9 @@ class Region:
             return self._compiled(*args, **kwargs)
         if not torch.is_grad_enabled():
             return _core.run_region(self._module, self._flags, None, self._original, args, kwargs)
-        if self._applied.observer is not None:
-            return self._observed(self._applied.observer, args, kwargs)
+        observer = self._applied.observer
+        if observer is not None and observer.is_of_this_thread():
+            return self._observed(observer, args, kwargs)
         return self._run(args, kwargs)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], extras: Any = None) -> Any:
