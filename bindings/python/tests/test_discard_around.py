@@ -1,5 +1,5 @@
-# tests/test_discard_around.py: what stands around discarded outputs: regions, hooks of saved tensors,
-# modes without gradients, transforms.
+# tests/test_discard_around.py: what stands around discarded outputs: regions, hooks of saved
+# tensors, modes without gradients, transforms.
 from __future__ import annotations
 
 import pytest
