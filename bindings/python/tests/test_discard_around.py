@@ -2,6 +2,11 @@
 # tensors, modes without gradients, transforms.
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+import weakref
+
 import pytest
 import torch
 import torch.utils.checkpoint as stock
@@ -129,3 +134,90 @@ def test_what_torch_func_wraps_is_left_alone(transform):
         out, tangent = torch.func.jvp(run, (x,), (torch.ones_like(x),))
         assert torch.equal(out, x.exp().sin())
         assert torch.allclose(tangent, x.exp().cos() * x.exp())
+
+
+class Pair(nn.Module):
+    """A norm whose output a linear layer reads, wrapped where the module is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(8), nn.Linear(8, 8)
+        self.normed = rt.discard_output(self.norm, consumer=self.linear)
+
+    def forward(self, x):
+        return self.linear(self.normed(x))
+
+
+def pair_step(model, x):
+    x = x.detach().requires_grad_()
+    out = model(x)
+    return torch.autograd.grad(out.square().sum(), [x, *model.parameters()])
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_module_is_copied_in_the_middle_of_a_step(way):
+    model, x = Pair(), torch.randn(4, 8, requires_grad=True)
+    y = model.normed(x)
+    other = COPIES[way](model)
+    with torch.no_grad():
+        other.norm.weight.mul_(2)
+    plain = nn.Sequential(other.norm, other.linear)
+    assert same(pair_step(plain, x), pair_step(other, x))
+    assert other.normed.freed_bytes == 128 and model.normed.freed_bytes == 0
+    model.linear(y).sum().backward()
+    assert model.normed.freed_bytes == 128
+
+
+def test_two_calls_before_their_consumers():
+    model, x = Pair(), torch.randn(4, 8, requires_grad=True)
+    for order in ((0, 1), (1, 0)):
+        read = [model.normed(x), model.normed(2 * x)]
+        a, b = (model.linear(read[at]) for at in order)
+        got = torch.autograd.grad((a * b.sin()).sum(), x)[0]
+        read = [model.norm(x), model.norm(2 * x)]
+        a, b = (model.linear(read[at]) for at in order)
+        assert torch.equal(got, torch.autograd.grad((a * b.sin()).sum(), x)[0])
+    assert model.normed.freed_bytes == 512 and model.normed.kept_bytes == 0
+
+
+def test_calls_that_no_consumer_reads_are_let_go():
+    model = Pair()
+    weak = []
+    for _ in range(3):
+        y = model.normed(torch.randn(4, 8, requires_grad=True))
+        weak.append(weakref.ref(y))
+        y.sum().backward()
+        del y
+    assert [ref() is None for ref in weak] == [True, True, False]
+
+
+@pytest.mark.parametrize("method", [False, True])
+def test_each_thread_discards_what_it_has_made(method):
+    class Owner:
+        @rt.discard_output
+        def act(self, v):
+            return v.exp()
+
+    act = Owner().act if method else rt.discard_output(torch.exp)
+    x, w = torch.randn(4, 8, requires_grad=True), torch.randn(8, 8)
+    y = act(x)
+    freed = []
+
+    def other():
+        mine = act(x)
+        freed.append(act.discard(mine @ w.clone().requires_grad_()))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    z = y @ w.clone().requires_grad_()
+    freed.append(act.discard(z))
+    assert freed == [128, 128]
+    z.sum().backward()
+    assert torch.equal(x.grad, torch.autograd.grad((x.exp() @ w).sum(), x)[0])

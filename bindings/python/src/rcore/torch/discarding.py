@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from rcore.errors import Error
 from rcore.torch.emptied import Discarded, Emptied
 from rcore.torch.engine import Flag, discard_module
 from rcore.torch.errors import KeptOutputWarning
+from rcore.torch.observing import storages_of
 from rcore.torch.state import with_guard
 
 __all__ = ["DiscardedOutput", "discard_output", "discards"]
@@ -47,6 +49,17 @@ class _Freed:
         self.reasons: list[str] = []
 
 
+class _Pending(threading.local):
+    """The calls whose outputs are still to be discarded: each thread has its own."""
+
+    def __init__(self) -> None:
+        self.calls: list[Emptied] = []
+
+    def drop_finished(self) -> None:
+        """Lets go of calls whose outputs nobody discarded before their graph was done."""
+        self.calls = [call for call in self.calls if call.is_awaited()]
+
+
 class DiscardedOutput:
     """A function whose outputs are discarded; what ``discard_output`` returns. In the body of a
     class it decorates a method.
@@ -56,12 +69,23 @@ class DiscardedOutput:
                  consumer: torch.nn.Module | None = None) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._pending: list[Emptied] = []
         self._freed = _Freed()
-        #: By the object whose method it is.
-        self._methods: weakref.WeakKeyDictionary[Any, list[Emptied]] = weakref.WeakKeyDictionary()
+        self._begin()
         if consumer is not None:
-            consumer.register_forward_hook(self._consumed)
+            consumer.register_forward_hook(self._consumed, with_kwargs=True)
+
+    def _begin(self) -> None:
+        self._pending = _Pending()
+        #: By the object whose method it is.
+        self._methods: weakref.WeakKeyDictionary[Any, _Pending] = weakref.WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles know nothing of the calls so far."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_pending", "_methods")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
     def __get__(self, owner: Any, cls: type | None = None) -> DiscardedOutput:
         if owner is None or not hasattr(self._function, "__get__"):
@@ -69,7 +93,7 @@ class DiscardedOutput:
         method = object.__new__(DiscardedOutput)
         method.__dict__.update(self.__dict__)
         method._function = self._function.__get__(owner, cls)
-        method._pending = self._methods.setdefault(owner, [])
+        method._pending = self._methods.setdefault(owner, _Pending())
         return method
 
     @property
@@ -104,14 +128,19 @@ class DiscardedOutput:
             _core.collect(outer)
         if outer is not None:
             outer.extend(regions)
-        self._pending.append(Emptied(regions[-1], args, kwargs, result))
+        self._pending.drop_finished()
+        self._pending.calls.append(Emptied(regions[-1], args, kwargs, result))
         return result
 
-    def _consumed(self, module: torch.nn.Module, arguments: Any, result: Any) -> None:
-        if torch.is_grad_enabled() and self._pending:
-            self.discard(
-                *
-                [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and t.requires_grad])
+    def _consumed(self, module: torch.nn.Module, arguments: Any, keywords: Any,
+                  result: Any) -> None:
+        if not torch.is_grad_enabled() or not self._pending.calls:
+            return
+        read = storages_of(t for t in tree_leaves((arguments, keywords))
+                           if isinstance(t, torch.Tensor))
+        calls = [call for call in self._pending.calls if call.lies_in(read)]
+        readers = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self._discard(calls or self._pending.calls, readers)  # or it read what became of them
 
     def discard(self, *readers: torch.Tensor) -> int:
         """Frees the outputs of the calls so far; their memory is filled again when a gradient of a
@@ -134,9 +163,11 @@ class DiscardedOutput:
             raise Error(
                 "rcore.torch: discard() needs a tensor that was computed from the outputs, or a "
                 "consumer, or a discards() scope", "RC_E_ARGUMENT", "readers")
-        pending = self._pending[:]
-        del self._pending[:]
-        readers = tuple(r for r in readers if r.requires_grad)
+        return self._discard(self._pending.calls, readers)
+
+    def _discard(self, pending: list[Emptied], readers: Iterable[torch.Tensor]) -> int:
+        self._pending.calls = [call for call in self._pending.calls if call not in pending]
+        readers = [r for r in readers if r.requires_grad]
         # Without a gradient no backward will fill them again, and no graph holds them; in the
         # replay of a region around, its backward reads them now.
         if not readers or _core.is_replaying():

@@ -305,6 +305,15 @@ class Emptied:
             (_sequence_number(t) for b in self._blocks.values() for _, t, _ in b.outputs),
             default=0)
 
+    def is_awaited(self) -> bool:
+        """Whether the graph that it was made for may still run."""
+        info = self._region.info()
+        return info["alive"] > 0 or info["saved_tensors"] == 0
+
+    def lies_in(self, storages: set[int]) -> bool:
+        """Whether one of the outputs lies in one of these."""
+        return not storages.isdisjoint(self._blocks)
+
     def empty(self, readers: Sequence[torch.Tensor]) -> int:
         """Empties what can be; returns the bytes."""
         holders: dict[int, list[_Holder]] = {at: [] for at in self._blocks}
