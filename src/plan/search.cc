@@ -423,7 +423,7 @@ std::vector<double> CountSearch::prices() const {
   return prices;
 }
 
-CountResult CountSearch::run(const CountLimits& limits) {
+CountResult CountSearch::run(const CountLimits& limits, int64_t known) {
   limits_ = limits;
   result_ = {};
   result_.counts.resize(order_.size());
@@ -435,6 +435,7 @@ CountResult CountSearch::run(const CountLimits& limits) {
     for (const CountOption& option : group.options) dearest = std::max(dearest, option.cost);
     most += dearest * int64_t(group.places.size());
   }
+  most = std::min(most, known);
   for (const Bound& bound : bounds_) {
     floor_ = std::max(floor_, bound.knapsack.relaxed() - int64_t(std::floor(bound.offset)) - 1);
   }
@@ -466,7 +467,10 @@ CountResult CountSearch::run(const CountLimits& limits) {
     }
     // Nothing below the cutoff was left out: what was found is the best, or all there is is dearer.
     if (exhausted_ && result_.found && result_.cost <= tried) return finish(CountOutcome::kSolved);
-    if (exhausted_ && tried >= most) return finish(CountOutcome::kInfeasible);
+    if (exhausted_ && tried >= most) {
+      if (known < kNoCost) result_.found = false;
+      return finish(known < kNoCost ? CountOutcome::kSolved : CountOutcome::kInfeasible);
+    }
     if (result_.nodes >= limits.nodes || limits_.late()) return finish(CountOutcome::kLimit);
   }
 }

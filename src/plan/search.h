@@ -44,7 +44,8 @@ class CountSearch {
 
   // problem outlives the search.
   explicit CountSearch(const CountProblem& problem);
-  CountResult run(const CountLimits& limits);
+  // known: the cost of a solution, of which no dearer one is wanted.
+  CountResult run(const CountLimits& limits, int64_t known = kNoCost);
   // Lagrange prices of the rows at the root, for a proof; zero where a row takes no part.
   std::vector<double> prices() const;
 

@@ -24,7 +24,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kMostRowsGiven = 4;
 // Before branches on linear programs take over.
-constexpr uint64_t kFewNodes = 2000;
+constexpr uint64_t kFewNodes = 2000, kTreeNodes = 20'000;
 constexpr size_t kFewPairs = 200'000;
 constexpr int kMostRounds = 64;
 
@@ -53,9 +53,13 @@ class StageSolver {
   bool adopt(const CountProblem& problem, CountResult result, StagePlan& plan);
   CountOutcome run_shared(StagePlan& next);
   CountOutcome run_rows(StagePlan& next);
-  bool may_branch() const;
+  bool is_whole() const;
+  bool may_branch() const { return whole_ && !shared_ && !one_price_ && !branched_; }
   void relax_rows();
   CountOutcome run_tree(StagePlan& next);
+  int64_t known_cost() const {
+    return incumbent_.choice.empty() || !whole_ ? kNoCost : incumbent_.certificate.objective;
+  }
   void leave_one_price(StagePlan& next);
   void keep_incumbent(StagePlan& next);
   CountOutcome finish(StagePlan& next, CountOutcome outcome, StagePlan& plan);
@@ -66,6 +70,7 @@ class StageSolver {
   const bool free_;
   bool shared_ = false;     // keep and offload are one option
   bool one_price_ = false;  // and the rows are few enough for its own search
+  bool whole_ = false;      // no tensor may be cut
   bool branching_ = false;  // on programs of all rows
   bool branched_ = false;   // and without a plan at the limit
   std::vector<PlanRow> rows_;
@@ -162,19 +167,21 @@ CountOutcome StageSolver::run_rows(StagePlan& next) {
     limits.nodes = std::min(limits.nodes, kFewNodes);
     limits.pairs = std::min(limits.pairs, kFewPairs);
   }
-  CountResult result = search.run(limits);
+  CountResult result = search.run(limits, known_cost());
   nodes_ += result.nodes;
   branching_ = result.outcome == CountOutcome::kLimit && may_branch();
   if (result.outcome == CountOutcome::kInfeasible) return CountOutcome::kInfeasible;
-  if (!result.found) return CountOutcome::kLimit;
+  if (!result.found && !whole_) return CountOutcome::kLimit;
   write_proof(search.prices());
+  lower_bound_ = std::max(lower_bound_, result.lower_bound);
+  if (!result.found) return result.outcome;
   if (!adopt(problem, std::move(result), next)) next = {};
   return CountOutcome::kSolved;
 }
 
 // Plans of whole tensors only; which of them fit at all is another question.
-bool StageSolver::may_branch() const {
-  if (free_ || shared_ || one_price_ || branched_) return false;
+bool StageSolver::is_whole() const {
+  if (free_) return false;
   for (const PlanLayerClass& layer_class : stage_.classes)
     for (const PlanItem& item : layer_class.items)
       if (item.rows > 1 && (item.cut_offload || item.cut_recompute)) return false;
@@ -206,9 +213,9 @@ void StageSolver::relax_rows() {
 // The same by branches; without a plan where none is better than the incumbent.
 CountOutcome StageSolver::run_tree(StagePlan& next) {
   const CountProblem problem = count_problem(stage_, rows_, false, false);
-  const bool known = !incumbent_.choice.empty();
-  TreeResult result =
-      search_tree(problem, limits_, known ? incumbent_.certificate.objective : kNoCost);
+  CountLimits limits = limits_;
+  limits.nodes = std::min(limits.nodes, kTreeNodes);
+  TreeResult result = search_tree(problem, limits, known_cost());
   nodes_ += result.counts.nodes;
   lower_bound_ = tree_bound_ = result.counts.lower_bound;
   tree_rows_ = std::move(result.rows);
@@ -280,6 +287,7 @@ CountOutcome StageSolver::run(StagePlan& plan) {
   }
   shared_ = link_is_shared(stage_);
   one_price_ = link_has_one_price(stage_);
+  whole_ = is_whole();
   // A shared link is no row of its own: any row serves to start with.
   rows_.assign(1, PlanRow{});
   if (const std::optional<PlanRow> first = broken_row(plan)) {
@@ -299,7 +307,9 @@ CountOutcome StageSolver::run(StagePlan& plan) {
       relax_rows();
       continue;
     }
-    if (branches && next.choice.empty() && incumbent_.choice.empty()) {
+    if (branches && outcome == CountOutcome::kLimit) {
+      // The knapsacks of single rows again, with all that is left of the limits.
+      keep_incumbent(next);
       branched_ = true;
       branching_ = false;
       continue;

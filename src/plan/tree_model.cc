@@ -14,9 +14,8 @@ namespace rc {
 namespace {
 
 constexpr int kMostPivots = 2000, kMostRounds = 40;
-constexpr size_t kMostDivisors = 80, kMostAdded = 6, kMostRatios = 8, kMostRows = 64;
+constexpr size_t kMostDivisors = 40, kMostRatios = 8, kMostRows = 64, kFewRows = 14;
 constexpr int64_t kMostTimes = 64;
-constexpr int kMostIdle = 4;
 constexpr double kTooLarge = 0x1p100;  // of sums of which a few thousand are added in 128 bits
 
 // The largest difference between two options of a class: what a row is scaled by.
@@ -29,8 +28,11 @@ double span(const TreeRow& row) {
 
 }  // namespace
 
-TreeModel::TreeModel(const CountProblem& problem, bool rounded)
-    : problem_(problem), classes_(classes_of(problem)) {
+TreeModel::TreeModel(const CountProblem& problem, size_t most_added, int most_idle)
+    : problem_(problem),
+      most_added_(most_added),
+      most_idle_(most_idle),
+      classes_(classes_of(problem)) {
   double dearest = 1;
   for (const TreeClass& cls : classes_) {
     for (const TreeOption& option : cls.options) {
@@ -46,7 +48,7 @@ TreeModel::TreeModel(const CountProblem& problem, bool rounded)
   for (size_t r = 0; r < problem.rows.size(); ++r) rows_.push_back(plain_row(problem, classes_, r));
   idle_.assign(rows_.size(), 0);
   first_ = rows_.size();
-  if (rounded) round_rows();
+  if (most_added > 0) round_rows();
 }
 
 void TreeModel::round_rows() {
@@ -58,9 +60,9 @@ void TreeModel::round_rows() {
     if (lp.solve(kMostPivots) != LpOutcome::kOptimal) return;
     still = lp.objective() > before * (1 + 1e-5) ? 0 : still + 1;
     if (still == 0) before = lp.objective();
-    const bool last = still > kMostIdle || round + 1 == kMostRounds;
+    const bool last = still > most_idle_ || round + 1 == kMostRounds;
     const bool more = !last && add_rounded(lp);
-    drop_loose(lp, last ? 0 : kMostIdle);
+    drop_loose(lp, last ? 0 : most_idle_);
     first_ = rows_.size();
     if (!more) return;
   }
@@ -152,7 +154,7 @@ std::set<int64_t> TreeModel::times_of(size_t row, size_t other) const {
 // The rounded rows that cut most off the program's solution: made of tight rows, and of two plain
 // ones where that leaves some options no difference.
 bool TreeModel::add_rounded(const BoundedLp& lp) {
-  if (rows_.size() + kMostAdded > kMostRows) return false;
+  if (rows_.size() + most_added_ > kMostRows) return false;
   std::vector<size_t> bases;
   for (size_t k = 0; k < classes_.size(); ++k) {
     size_t base = 0;
@@ -165,9 +167,17 @@ bool TreeModel::add_rounded(const BoundedLp& lp) {
     std::vector<int64_t> factors(rows_.size(), 0);
     factors[r] = 1;
     if (times > 0) factors[q] = times;
-    TreeRow sum, best;
-    if (add_rows(rows_, factors, &sum) && best_rounded(lp, sum, bases, &best))
-      found.push_back({-violation(lp, best), std::move(best)});
+    TreeRow sum;
+    if (!add_rows(rows_, factors, &sum)) return;
+    std::vector<size_t> lightest;
+    for (const std::vector<int64_t>& weights : sum.weight)
+      lightest.push_back(
+          size_t(std::min_element(weights.begin(), weights.end()) - weights.begin()));
+    for (const std::vector<size_t>& form : {bases, lightest}) {
+      TreeRow best;
+      if (best_rounded(lp, sum, form, &best))
+        found.push_back({-violation(lp, best), std::move(best)});
+    }
   };
   for (size_t r = 0; r < rows_.size(); ++r) {
     if (price(lp, r) <= 0) continue;
@@ -176,14 +186,14 @@ bool TreeModel::add_rounded(const BoundedLp& lp) {
       if (q == r || price(lp, q) <= 0) continue;
       if (r < problem_.rows.size() && q < problem_.rows.size()) {
         for (const int64_t times : times_of(r, q)) round(r, q, times);
-      } else if (q < r) {
+      } else if (q < r && rows_.size() < kFewRows) {
         round(r, q, 1);
       }
     }
   }
   std::stable_sort(found.begin(), found.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (size_t i = 0; i < std::min(found.size(), kMostAdded); ++i) {
+  for (size_t i = 0; i < std::min(found.size(), most_added_); ++i) {
     rows_.push_back(std::move(found[i].second));
     idle_.push_back(-1);
   }

@@ -24,8 +24,10 @@ struct TreeBox {
 
 class TreeModel {
  public:
-  // rounded: with rows that tighten the program.
-  explicit TreeModel(const CountProblem& problem, bool rounded = true);
+  // With rows that tighten the program: so many at once, and until so many rounds were idle.
+  TreeModel(const CountProblem& problem, size_t most_added, int most_idle);
+  // Without.
+  explicit TreeModel(const CountProblem& problem) : TreeModel(problem, 0, 0) {}
 
   const std::vector<TreeClass>& classes() const { return classes_; }
   const std::vector<TreeRow>& rows() const { return rows_; }  // those of the problem first
@@ -67,6 +69,8 @@ class TreeModel {
   int64_t in_bits(double price, size_t row) const;
 
   const CountProblem& problem_;
+  const size_t most_added_;
+  const int most_idle_;
   std::vector<TreeClass> classes_;
   std::vector<TreeRow> rows_;
   std::vector<int> idle_;  // [row] rounds without a price

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -12,16 +13,29 @@
 namespace rc {
 namespace {
 
-constexpr int kMostPivots = 400, kNodeRounds = 2;
+constexpr int kMostPivots = 400, kNodeRounds = 1;
 constexpr size_t kMostRows = 40;
-constexpr uint64_t kCutNodes = 100;
+constexpr uint64_t kCutNodes = 30;
+
+// How rows are rounded: which of them help a search is known only after it.
+struct TreeForm {
+  size_t most_added;
+  int most_idle;
+};
+constexpr TreeForm kForms[] = {{6, 4}, {3, 8}, {6, 8}, {10, 4}};
+constexpr uint64_t kFirstNodes = 1500;
 
 class TreeSearch {
  public:
-  TreeSearch(const CountProblem& problem, const CountLimits& limits, int64_t known)
-      : problem_(problem), limits_(limits), model_(problem), cutoff_(known) {}
+  TreeSearch(const CountProblem& problem, const CountLimits& limits, const TreeForm& form,
+             int64_t known)
+      : problem_(problem),
+        limits_(limits),
+        model_(problem, form.most_added, form.most_idle),
+        cutoff_(known) {}
 
-  TreeResult run();
+  // floor: proven before.
+  TreeResult run(int64_t floor);
 
  private:
   struct Branch {
@@ -42,7 +56,7 @@ class TreeSearch {
   void set_box(BoundedLp& lp, const TreeBox& box, size_t cls) const;
   PlanBoundBase base_of(size_t cls, size_t option) const;
   void write_rows();
-  void raise_cutoff();
+  void raise_cutoff(int64_t before);
   void try_filled();
   bool stopped();
   int64_t floor_of(const std::vector<int64_t>& prices) const;
@@ -253,7 +267,7 @@ void TreeSearch::descend(BoundedLp lp, TreeBox& box) {
 }
 
 void TreeSearch::try_filled() {
-  const TreeModel plain(problem_, false);
+  const TreeModel plain(problem_);
   BoundedLp lp = plain.program();
   std::vector<std::vector<int32_t>> counts;
   if (lp.solve(kMostPivots) != LpOutcome::kOptimal) return;
@@ -269,13 +283,13 @@ int64_t TreeSearch::floor_of(const std::vector<int64_t>& prices) const {
   return int64_t((bound + one - 1) / one) * unit;
 }
 
-TreeResult TreeSearch::run() {
-  raise_cutoff();
+TreeResult TreeSearch::run(int64_t floor) {
+  raise_cutoff(floor);
   write_rows();
   return std::move(result_);
 }
 
-void TreeSearch::raise_cutoff() {
+void TreeSearch::raise_cutoff(int64_t before) {
   CountResult& counts = result_.counts;
   const int64_t known = cutoff_;
   BoundedLp root = model_.program();
@@ -287,6 +301,7 @@ void TreeSearch::raise_cutoff() {
     floor = floor_of(node.price);
     result_.tree = {node};
   }
+  counts.lower_bound = floor;
   try_filled();
   for (const TreeClass& cls : model_.classes()) {
     int64_t dearest = 0;
@@ -295,22 +310,21 @@ void TreeSearch::raise_cutoff() {
   }
   most = std::min(most, cutoff_);
   // Raises the cutoff until a solution lies below it: depth first, dear ones would cost most.
-  for (int64_t step = std::max<int64_t>(1, (most - floor) >> 14);; step *= 4) {
-    const int64_t tried = cutoff_ = std::min(most, floor + step);
+  int64_t start = std::max(floor, before);
+  for (int64_t step = std::max<int64_t>(1, (most - start) >> 14);; step *= 4) {
+    const int64_t tried = cutoff_ = std::min(most, start + step);
     tree_.clear();
     complete_ = true;
     TreeBox box = model_.whole();
     descend(root, box);
     if (!complete_) {
       counts.outcome = CountOutcome::kLimit;
-      counts.lower_bound = counts.found ? std::min(floor, counts.cost) : floor;
       return;
     }
     const bool best = counts.found && counts.cost <= tried;
-    floor = best ? counts.cost : tried;
+    start = counts.lower_bound = best ? counts.cost : tried;
     result_.tree = std::move(tree_);
     if (!best && tried < most) continue;
-    counts.lower_bound = floor;
     counts.outcome = best || known < kNoCost ? CountOutcome::kSolved : CountOutcome::kInfeasible;
     return;
   }
@@ -319,7 +333,7 @@ void TreeSearch::raise_cutoff() {
 }  // namespace
 
 bool relax_counts(const CountProblem& problem, CountResult* result, std::vector<double>* prices) {
-  const TreeModel model(problem, false);
+  const TreeModel model(problem);
   BoundedLp lp = model.program();
   if (lp.solve(kMostPivots * 10) != LpOutcome::kOptimal) return false;
   model.give(model.counts_of(lp), result);
@@ -328,8 +342,34 @@ bool relax_counts(const CountProblem& problem, CountResult* result, std::vector<
   return true;
 }
 
+// In forms of the rounded rows by turns, each time with more nodes.
 TreeResult search_tree(const CountProblem& problem, const CountLimits& limits, int64_t known) {
-  return TreeSearch(problem, limits, known).run();
+  TreeResult best;
+  uint64_t nodes = kFirstNodes;
+  for (size_t turn = 0;; ++turn, nodes *= 2) {
+    CountLimits some = limits;
+    const uint64_t spent = best.counts.nodes;
+    some.nodes = std::min(nodes, limits.nodes - std::min(limits.nodes, spent));
+    const CountResult& before = best.counts;
+    TreeResult next = TreeSearch(problem, some, kForms[turn % std::size(kForms)],
+                                 before.found ? before.cost : known)
+                          .run(before.lower_bound);
+    next.counts.nodes += spent;
+    // Of what each found and proved, the better.
+    const bool solved = next.counts.outcome != CountOutcome::kLimit;
+    if (!next.counts.found && before.found) {
+      next.counts.found = true;
+      next.counts.cost = before.cost;
+      next.counts.counts = before.counts;
+    }
+    if (!solved && turn > 0 && next.counts.lower_bound < before.lower_bound) {
+      next.counts.lower_bound = before.lower_bound;
+      next.rows = std::move(best.rows);
+      next.tree = std::move(best.tree);
+    }
+    best = std::move(next);
+    if (solved || limits.late() || best.counts.nodes >= limits.nodes) return best;
+  }
 }
 
 }  // namespace rc
