@@ -1140,7 +1140,9 @@ RC_FN rc_region_tensor(rc_region* region, uint32_t slot, rc_stream stream,
 /* Copies the slot into a buffer of the host, of the same dtype and shape. */
 RC_FN rc_region_restore(rc_region* region, uint32_t slot, rc_stream stream,
                         const rc_tensor_spec* destination) RC_NOEXCEPT;
-/* End of use of a slot in backward: its memory is free in the order of `stream`. Idempotent. */
+/* End of use of a slot in backward: its memory is free in the order of `stream`, also where regions
+ * that refer to it and do not hold it themselves have not read it yet, or are reading it on another
+ * thread. Idempotent. Errors: RC_E_STATE while OPEN or being replayed. */
 RC_FN rc_region_done(rc_region* region, uint32_t slot, rc_stream stream) RC_NOEXCEPT;
 
 /* RC_OK if the running code must produce this slot: always in forward and for a NULL region, in
