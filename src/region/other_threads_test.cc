@@ -278,6 +278,22 @@ TEST_F(OtherThreads, AReaderGoesOnWhereItsSourceWasCancelledInTheReplay) {
   rc_region_release(reader, nullptr);
 }
 
+TEST_F(OtherThreads, WhatOnlyAnExportKeptOfACancelledSourceStaysForAReplayedReader) {
+  rc_region* source = ended(*norm);
+  rc_region* reader = reader_of(source, *norm);
+  rc_tensor* exported = nullptr;
+  EXPECT_EQ(rc_region_tensor(source, 1, nullptr, &exported), RC_OK);
+  EXPECT_EQ(rc_region_discard(source, nullptr), RC_OK);
+  EXPECT_EQ(rc_region_cancel(source, nullptr), RC_OK);
+  EXPECT_EQ(replay(reader), RC_OK) << last_message();
+  rc_tensor_release(exported);
+  EXPECT_TRUE(filled(view(reader, 0), kBytes, 2));
+  EXPECT_EQ(rc_region_done(reader, 0, nullptr), RC_OK);
+  EXPECT_EQ(host.live(), kBytes);  // the reader's own output
+  rc_region_release(source, nullptr);
+  rc_region_release(reader, nullptr);
+}
+
 TEST_F(OtherThreads, ADiscardLeavesWhatAReplayHasCountedOn) {
   rc_region* source = ended(*norm);
   rc_region* reader = reader_of(source, *norm);

@@ -58,7 +58,7 @@ void hold(Context* context, SlotState& s) {
 }
 
 // Content of another region that a slot of the replayed one refers to and does not hold itself.
-void hold_origin(const SlotState& s) {
+void hold_origin(SlotState& s) {
   if (s.holds) return;
   Region* owner = nullptr;
   uint32_t slot = 0;
@@ -66,7 +66,13 @@ void hold_origin(const SlotState& s) {
     owner = at->source;
     slot = at->source_slot;
   }
-  if (owner->transient || owner->state == RC_REGION_CANCELLED) return;
+  if (owner->transient || owner->state == RC_REGION_CANCELLED) {
+    // Perhaps only an export keeps it: then the reader itself does from now on.
+    if (s.content != SlotState::kBlock || !s.present()) return;
+    owner->context->storage.hold(s.block);
+    s.holds = true;
+    return;
+  }
   SlotState& origin = owner->slots[slot];
   hold(owner->context, origin);
   origin.needed = origin.holds;
