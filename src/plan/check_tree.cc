@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <numeric>
 #include <tuple>
@@ -25,6 +26,7 @@ constexpr Wide kLargest = Wide(1) << 58, kSmallest = Wide(1) << 30;
 constexpr double kTooLarge = 0x1p100;
 constexpr int64_t kMostMembers = 1 << 16;
 constexpr size_t kMostRows = 64;
+constexpr int64_t kMostSums = 4'000'000;
 
 struct Way {
   int64_t cost = 0;
@@ -280,6 +282,7 @@ class TreeProof {
     if (next_ >= tree_.size()) return fail("the tree ends too soon");
     if (depth > 5000) return fail("the tree is too deep");
     const PlanBoundNode& node = tree_[next_++];
+    if (node.at.chunk < 0 && node.filled >= 0) return depth == 0 && sums_excluded(node);
     if (node.at.chunk < 0) return excluded(node.price);
     size_t cls = 0, way = 0;
     if (!find(node.at, &cls, &way)) return fail("the tree names a choice that is none");
@@ -290,6 +293,89 @@ class TreeProof {
     low_[cls][way] = std::max(low, node.most + 1);
     if (!walk(depth + 1)) return false;
     low_[cls][way] = low;
+    return true;
+  }
+
+  // What all ways cost at least, priced, less what the rows are worth; false: numbers too large.
+  bool priced_ways(const std::vector<int64_t>& prices, std::vector<std::vector<Wide>>* priced,
+                   Wide* bound) const {
+    if (prices.size() > rows_.size()) return false;
+    *bound = 0;
+    for (size_t r = 0; r < prices.size(); ++r) {
+      if (prices[r] < 0) return false;
+      if (double(prices[r]) * std::abs(double(rows_[r].capacity)) > kTooLarge) return false;
+      *bound -= prices[r] * rows_[r].capacity;
+    }
+    for (size_t k = 0; k < classes_.size(); ++k) {
+      priced->emplace_back();
+      for (size_t w = 0; w < classes_[k].ways.size(); ++w) {
+        Wide each = Wide(classes_[k].ways[w].cost) << kPriceBits;
+        for (size_t r = 0; r < prices.size(); ++r) {
+          if (double(prices[r]) * std::abs(double(rows_[r].weight[k][w])) > kTooLarge) return false;
+          each += prices[r] * rows_[r].weight[k][w];
+        }
+        priced->back().push_back(each);
+      }
+      const Wide least = *std::min_element(priced->back().begin(), priced->back().end());
+      *bound += least * classes_[k].count;
+      for (Wide& each : priced->back()) each -= least;
+    }
+    return true;
+  }
+
+  // A plan below the claim leaves little of the row, at its price, and takes no way that is dearer
+  // by more than that: none of the sums of the others is so near.
+  bool sums_excluded(const PlanBoundNode& node) const {
+    const size_t r = size_t(node.filled);
+    std::vector<std::vector<Wide>> more;
+    Wide bound = 0;
+    if (r >= node.price.size() || !priced_ways(node.price, &more, &bound)) return false;
+    const Wide gap = (Wide(below_) << kPriceBits) - bound;
+    if (gap < 0) return true;
+    if (node.price[r] <= 0) return false;
+    std::vector<std::vector<int64_t>> parts(classes_.size());
+    Wide least = 0, span = 0;
+    int64_t unit = 0;
+    for (size_t k = 0; k < classes_.size(); ++k) {
+      const std::vector<Wide>& weight = rows_[r].weight[k];
+      Wide low = kLargest, high = -kLargest;
+      for (size_t w = 0; w < weight.size(); ++w)
+        if (more[k][w] <= gap) low = std::min(low, weight[w]), high = std::max(high, weight[w]);
+      if (!small(low) || !small(high)) return false;
+      for (size_t w = 0; w < weight.size(); ++w) {
+        if (more[k][w] > gap || weight[w] == low) continue;
+        parts[k].push_back(int64_t(weight[w] - low));
+        unit = std::gcd(unit, parts[k].back());
+      }
+      least += low * classes_[k].count;
+      span += (high - low) * classes_[k].count;
+    }
+    if (unit == 0) unit = 1;
+    if (span / unit > kMostSums) return false;
+    // One bit for each sum.
+    std::vector<uint64_t> sums(size_t(span / unit / 64 + 2), 0), next;
+    sums[0] = 1;
+    for (size_t k = 0; k < classes_.size(); ++k) {
+      for (int64_t n = 0; n < (parts[k].empty() ? 0 : classes_[k].count); ++n) {
+        next = sums;
+        for (const int64_t part : parts[k]) {
+          const size_t words = size_t(part / unit / 64), bits = size_t(part / unit % 64);
+          for (size_t i = words; i < sums.size(); ++i) {
+            next[i] |= sums[i - words] << bits;
+            if (bits > 0 && i > words) next[i] |= sums[i - words - 1] >> (64 - bits);
+          }
+        }
+        sums.swap(next);
+      }
+    }
+    const Wide top = rows_[r].capacity - least, low = top - gap / node.price[r];
+    for (size_t i = 0; i < sums.size(); ++i) {
+      if (sums[i] == 0) continue;
+      for (size_t b = 0; b < 64; ++b) {
+        const Wide sum = (Wide(i) * 64 + b) * unit;
+        if ((sums[i] >> b & 1) != 0 && sum >= low && sum <= top) return false;
+      }
+    }
     return true;
   }
 

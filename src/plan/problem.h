@@ -157,6 +157,9 @@ struct PlanBoundNode {
   int64_t most = 0;
   // Without branches, of each row in 2^-40 picoseconds per unit: these prices prove the bound.
   std::vector<int64_t> price;
+  // Of the root, where they do not: a row whose capacity no sum of choices comes near enough, of
+  // choices that these prices make dearer by less than is missing; -1: none.
+  int32_t filled = -1;
 };
 
 // What the checker verifies (src/plan/check.h).

@@ -26,6 +26,14 @@ class Sums {
       bits_[i] |= moved;
     }
   }
+  // Beside its own, those of another with one part more.
+  void add_from(const Sums& other, int64_t part) {
+    const size_t words = size_t(part / 64), shift = size_t(part % 64);
+    for (size_t i = words; i < bits_.size(); ++i) {
+      bits_[i] |= other.bits_[i - words] << shift;
+      if (shift > 0 && i > words) bits_[i] |= other.bits_[i - words - 1] >> (64 - shift);
+    }
+  }
   bool has(int64_t sum) const {
     return sum >= 0 && sum <= most_ && (bits_[size_t(sum / 64)] >> (sum % 64) & 1) != 0;
   }
@@ -217,6 +225,53 @@ bool fill_row(const CountProblem& problem, const TreeModel& model, const Bounded
   if (!filling.run(lp)) return false;
   *counts = filling.take();
   return true;
+}
+
+bool no_sum_fills(const TreeModel& model, const std::vector<int64_t>& prices, size_t row,
+                  int64_t below) {
+  TreeWide bound = 0;
+  if (!model.bound(model.whole(), prices, &bound)) return true;
+  const TreeWide gap = (TreeWide(below) << kPriceBits) - bound;
+  if (gap < 0) return true;
+  if (prices[row] <= 0) return false;
+  const TreeRow& of = model.rows()[row];
+  std::vector<std::vector<int64_t>> parts;
+  TreeWide room = of.capacity, all = 0;
+  int64_t unit = 0;
+  for (size_t k = 0; k < model.classes().size(); ++k) {
+    const TreeClass& cls = model.classes()[k];
+    std::vector<TreeWide> priced;
+    for (size_t o = 0; o < cls.options.size(); ++o) {
+      priced.push_back(TreeWide(cls.options[o].cost) << kPriceBits);
+      for (size_t r = 0; r < prices.size(); ++r)
+        priced.back() += TreeWide(prices[r]) * model.rows()[r].weight[k][o];
+    }
+    const TreeWide least = *std::min_element(priced.begin(), priced.end());
+    std::vector<int64_t> weights;
+    for (size_t o = 0; o < priced.size(); ++o)
+      if (priced[o] - least <= gap) weights.push_back(of.weight[k][o]);
+    std::sort(weights.begin(), weights.end());
+    room -= TreeWide(weights[0]) * cls.count;
+    all += TreeWide(weights.back() - weights[0]) * cls.count;
+    parts.emplace_back();
+    for (const int64_t weight : weights) {
+      if (weight == weights[0]) continue;
+      parts.back().push_back(weight - weights[0]);
+      unit = std::gcd(unit, weight - weights[0]);
+    }
+  }
+  if (unit == 0) unit = 1;
+  if (all / unit > kMostSums / 2) return false;
+  Sums sums(int64_t(all / unit));
+  for (size_t k = 0; k < parts.size(); ++k) {
+    for (int32_t n = 0; n < (parts[k].empty() ? 0 : model.classes()[k].count); ++n) {
+      const Sums before = sums;
+      for (const int64_t part : parts[k]) sums.add_from(before, part / unit);
+    }
+  }
+  const TreeWide near = gap / prices[row];
+  const int64_t sum = room < 0 ? -1 : sums.below(int64_t(std::min(room, all) / unit));
+  return sum < 0 || TreeWide(sum) * unit < room - near;
 }
 
 }  // namespace rc

@@ -18,4 +18,9 @@ namespace rc {
 bool fill_row(const CountProblem& problem, const TreeModel& model, const BoundedLp& lp,
               std::vector<std::vector<int32_t>>* counts);
 
+// Whether no counts that cost `below` or less, of plans that these prices of the model's rows leave
+// possible, come near enough the capacity of this row.
+bool no_sum_fills(const TreeModel& model, const std::vector<int64_t>& prices, size_t row,
+                  int64_t below);
+
 }  // namespace rc

@@ -57,7 +57,7 @@ class TreeSearch {
   PlanBoundBase base_of(size_t cls, size_t option) const;
   void write_rows();
   void raise_cutoff(int64_t before);
-  void try_filled();
+  bool try_filled();
   bool stopped();
   int64_t floor_of(const std::vector<int64_t>& prices) const;
 
@@ -266,12 +266,27 @@ void TreeSearch::descend(BoundedLp lp, TreeBox& box) {
   }
 }
 
-void TreeSearch::try_filled() {
+// Whether that is proven to be the best, too.
+bool TreeSearch::try_filled() {
   const TreeModel plain(problem_);
   BoundedLp lp = plain.program();
   std::vector<std::vector<int32_t>> counts;
-  if (lp.solve(kMostPivots) != LpOutcome::kOptimal) return;
-  if (fill_row(problem_, plain, lp, &counts)) try_counts(counts);
+  if (lp.solve(kMostPivots) != LpOutcome::kOptimal) return false;
+  if (!fill_row(problem_, plain, lp, &counts)) return false;
+  try_counts(counts);
+  if (!result_.counts.found && cutoff_ >= kNoCost) return false;
+  // Where nothing else pays, the nearest sum is the best.
+  PlanBoundNode node;
+  node.price = plain.prices_of(lp);
+  const int64_t unit = model_.cost_unit();
+  const int64_t below = cutoff_ <= 0 ? -1 : (cutoff_ - 1) / unit * unit;
+  const auto tight = std::max_element(node.price.begin(), node.price.end());
+  node.filled = int32_t(tight - node.price.begin());
+  if (!no_sum_fills(plain, node.price, size_t(node.filled), below)) return false;
+  result_.tree = {node};
+  result_.counts.lower_bound = cutoff_;
+  result_.counts.outcome = CountOutcome::kSolved;
+  return true;
 }
 
 // What prices prove of everything.
@@ -302,7 +317,7 @@ void TreeSearch::raise_cutoff(int64_t before) {
     result_.tree = {node};
   }
   counts.lower_bound = floor;
-  try_filled();
+  if (floor < cutoff_ && try_filled()) return;
   for (const TreeClass& cls : model_.classes()) {
     int64_t dearest = 0;
     for (const TreeOption& option : cls.options) dearest = std::max(dearest, option.cost);

@@ -157,9 +157,15 @@ TEST(TreeSearch, ProvesPlansOfPublishedLayouts) {
     const char* name;
     double fraction;
     size_t rank;
-  } cases[] = {{deepseek, 0.2, 0}, {deepseek, 0.5, 3},           {deepseek, 0.6, 0},
-               {deepseek, 0.6, 3}, {deepseek, 0.9, 2},           {"llama3-70b tp8 sp", 0.3, 0},
-               {gpt, 0.4, 1},      {"llama3-70b tp8 sp", 0.5, 0}};
+  } cases[] = {{deepseek, 0.2, 0},
+               {deepseek, 0.5, 3},
+               {deepseek, 0.6, 0},
+               {deepseek, 0.6, 3},
+               {deepseek, 0.7, 3},
+               {deepseek, 0.9, 2},
+               {"llama3-70b tp8 sp", 0.3, 0},
+               {gpt, 0.4, 1},
+               {"llama3-70b tp8 sp", 0.5, 0}};
   for (const auto& c : cases) {
     const PlanStage stage = layout_stage(c.name, c.fraction, c.rank);
     const StagePlan plan = solved(stage);
@@ -224,6 +230,31 @@ TEST(TreeSearch, TheCheckerRefusesATreeThatProvesLess) {
       for (int64_t& factor : rows[r].factors) factor = -factor;
     }));
   }
+}
+
+// A proof by the sums that come nearest a row's capacity.
+TEST(TreeSearch, TheCheckerRefusesSumsThatProveLess) {
+  const PlanStage stage = layout_stage("deepseek-v3 ep64 pp4 vpp4", 0.7, 3);
+  const StagePlan good = solved(stage);
+  const int64_t cost = good.certificate.objective;
+  ASSERT_EQ(good.certificate.tree.size(), size_t(1));
+  ASSERT_GE(good.certificate.tree[0].filled, 0);
+  std::string finding;
+  const auto proves = [&](const PlanBoundNode& node, int64_t claim) {
+    StagePlan plan = good;
+    plan.certificate.tree[0] = node;
+    return prove_bound_by_branches(stage, plan, claim, &finding);
+  };
+  PlanBoundNode node = good.certificate.tree[0];
+  EXPECT_TRUE(proves(node, cost));
+  EXPECT_FALSE(proves(node, cost + 1));
+  for (int64_t& price : node.price) price = price * 9 / 10;
+  EXPECT_FALSE(proves(node, cost));
+  node = good.certificate.tree[0];
+  node.filled = 5;
+  EXPECT_FALSE(proves(node, cost));
+  node.filled = -1;
+  EXPECT_FALSE(proves(node, cost));
 }
 
 // Rounding is of whole counts: no counts that keep within the rows break a rounded one.
