@@ -225,7 +225,7 @@ BoundedLp TreeModel::program() const {
   const size_t all = first_ + ties_;
   std::vector<double> a(all * columns_, 0), b(all), cost(columns_), low(all + columns_, 0),
       high(all + columns_, std::numeric_limits<double>::infinity());
-  for (size_t r = 0; r < first_; ++r) b[r] = coefficients(r, &a[r * columns_]);
+  for (size_t r = 0; r < first_; ++r) b[r] = coefficients(r, a.data() + r * columns_);
   size_t tie = first_;
   for (size_t k = 0; k < classes_.size(); ++k) {
     const TreeClass& cls = classes_[k];
