@@ -30,6 +30,9 @@ struct ForwardKernel : ::testing::Test {
     of.kernel = &kernel;
     ASSERT_EQ(rc_module_register(host->context, &of, &module), RC_OK);
     region = host->begin(module);
+    save_input();
+  }
+  void save_input() {
     rc_tensor_spec x = rc_tensor_spec_init();
     x.data = input.data();
     x.dtype_code = 2;
@@ -80,13 +83,7 @@ TEST_F(ForwardKernel, NobodyEndsTheRegionMeanwhile) {
 TEST_F(ForwardKernel, TheStepsEndCancelsItAfterIt) {
   rc_step* step = host->step();
   rc_region_release(std::exchange(region, host->begin(module, {.step = step})), nullptr);
-  rc_tensor_spec x = rc_tensor_spec_init();
-  x.data = input.data();
-  x.dtype_code = 2;
-  x.dtype_bits = 32;
-  x.ndim = 1;
-  x.shape = &kElements;
-  ASSERT_EQ(save_view(region, 0, x), RC_OK);
+  save_input();
   meanwhile = [&] {
     EXPECT_EQ(host->end_step(step).regions_purged, 1u);
     EXPECT_EQ(host->live(), 2 * kElements * sizeof(float));
