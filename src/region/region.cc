@@ -147,7 +147,7 @@ void destroy(Locked& lock, Region* r, Stream stream) {
 }  // namespace
 
 void region_end_if_unused(Locked& lock, Region* r, Stream stream) {
-  if (r->handles == 0 && r->links == 0 && !r->replaying && !r->busy) destroy(lock, r, stream);
+  if (r->handles == 0 && r->links == 0 && !r->taken()) destroy(lock, r, stream);
 }
 
 Kept::~Kept() {
@@ -348,7 +348,7 @@ Status region_discard(Locked& lock, Region* r, Stream stream) {
     return Status(RC_E_STATE, "region",
                   format("region of module '%s' is still open", r->module->name.c_str()));
   if (CallLog* log = log_of(r)) log->add(r, {.op = CallLog::kDiscard});
-  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->replaying || r->busy)
+  if (r->state == RC_REGION_CANCELLED || r->state == RC_REGION_READY || r->taken())
     return Status::note(RC_PASS);
   uint64_t dropped = 0;
   bool any = false;
@@ -414,7 +414,7 @@ Status region_done(Locked& lock, Region* r, uint32_t slot, Stream stream) {
 
 Status region_cancel(Locked& lock, Region* r, Stream stream) {
   if (r->state == RC_REGION_CANCELLED) return Status::note(RC_PASS);
-  if (r->replaying || r->busy) {
+  if (r->taken()) {
     r->cancel_pending = true;
     return Status::note(RC_PENDING);
   }

@@ -76,6 +76,8 @@ struct Region {
   Region *module_prev = nullptr, *module_next = nullptr;
   Region *children_head = nullptr, *sibling_prev = nullptr, *sibling_next = nullptr;
 
+  // In the hands of one thread, also where it has released the lock.
+  bool taken() const { return replaying || busy; }
   const SlotDef& def(uint32_t slot) const {
     const size_t declared = module->slots.size();
     return slot < declared ? module->slots[slot] : added[slot - declared];

@@ -12,10 +12,6 @@ namespace {
 
 Status replay_one(Locked& lock, Region* r, Stream stream);
 
-bool is_taken(const Region* r) {
-  return r->replaying || r->busy;
-}
-
 // True if waiting for `r` could never end: its replayer waits, through others, for this thread.
 bool would_deadlock(const Context* context, const Region* r) {
   const std::thread::id self = std::this_thread::get_id();
@@ -24,7 +20,7 @@ bool would_deadlock(const Context* context, const Region* r) {
     if (owner == self) return true;
     const auto wait = std::find_if(context->waits.begin(), context->waits.end(),
                                    [&](const Context::Wait& w) { return w.thread == owner; });
-    if (wait == context->waits.end() || !is_taken(wait->region)) return false;
+    if (wait == context->waits.end() || !wait->region->taken()) return false;
     owner = wait->region->replayer;
   }
   return true;
@@ -44,7 +40,7 @@ Status wait_for_replay(Locked& lock, Region* r, Stream stream) {
                          r->module->name.c_str(), r->module->layer));
   context->waits.push_back({std::this_thread::get_id(), r});
   const Kept kept(lock, r, stream);  // its last count may go meanwhile
-  context->replay_done.wait(*lock.lock(), [&] { return !is_taken(r); });
+  context->replay_done.wait(*lock.lock(), [&] { return !r->taken(); });
   std::erase_if(context->waits,
                 [](const Context::Wait& w) { return w.thread == std::this_thread::get_id(); });
   return ok_status();
@@ -354,12 +350,15 @@ Status trial(Locked& lock, Region* r, Stream stream, uint64_t* ns) {
   return status;
 }
 
-Status cancelled_meanwhile() {
-  return Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
+// What a replay answers whose region may have been cancelled meanwhile.
+Status after_cancel(Locked& lock, Region* r, Stream stream, Status status) {
+  if (region_cancel_if_asked(lock, r, stream) && status.ok())
+    return Status(RC_E_STATE, "regions", "the region was cancelled during its replay");
+  return status;
 }
 
 Status replay_one(Locked& lock, Region* r, Stream stream) {
-  while (is_taken(r)) RC_TRY(wait_for_replay(lock, r, stream));
+  while (r->taken()) RC_TRY(wait_for_replay(lock, r, stream));
   if (r->state == RC_REGION_OPEN || r->state == RC_REGION_CANCELLED)
     return Status(
         RC_E_STATE, "regions",
@@ -394,8 +393,7 @@ Status replay_one(Locked& lock, Region* r, Stream stream) {
   } catch (const std::bad_alloc&) {
     status = Status(RC_E_MEMORY, "regions", "out of host memory");
   }
-  if (region_cancel_if_asked(lock, r, stream) && status.ok()) return cancelled_meanwhile();
-  return status;
+  return after_cancel(lock, r, stream, std::move(status));
 }
 
 // Keeps regions alive while the host may release them from a callback.
@@ -432,8 +430,7 @@ Status replay_trial(Locked& lock, Region* r, const std::vector<uint32_t>& slots,
     r->missing = slots;
     status = trial(lock, r, stream, ns);
   }
-  if (region_cancel_if_asked(lock, r, stream) && status.ok()) return cancelled_meanwhile();
-  return status;
+  return after_cancel(lock, r, stream, std::move(status));
 }
 
 Status replay_regions(Locked& lock, Region* const* regions, uint32_t n, Stream stream) {

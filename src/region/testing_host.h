@@ -19,24 +19,9 @@
 #include "kernels/parallel.h"
 #include "src/device/device_fake.h"
 #include "src/region/context.h"
+#include "src/testing/bytes.h"
 
 namespace rc::testing {
-
-// Tensors of bytes: what is counted is what is written here.
-struct Bytes {
-  explicit Bytes(uint64_t count, void* data = nullptr) : shape{static_cast<int64_t>(count)} {
-    spec = rc_tensor_spec_init();
-    spec.data = data;
-    spec.dtype_code = 1;
-    spec.dtype_bits = 8;
-    spec.ndim = 1;
-    spec.shape = shape;
-  }
-  Bytes(const Bytes&) = delete;
-  const rc_tensor_spec* get() const { return &spec; }
-  int64_t shape[1];
-  rc_tensor_spec spec;
-};
 
 inline rc_slot_desc slot(const char* name, rc_role role) {
   rc_slot_desc desc = rc_slot_desc_init();

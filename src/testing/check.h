@@ -2,8 +2,11 @@
 // stop.
 #pragma once
 
+#include <rcore/rcore.h>
+
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
 #define RC_CHECK(condition, ...)                                           \
   do {                                                                     \
@@ -14,3 +17,14 @@
       std::abort();                                                        \
     }                                                                      \
   } while (0)
+
+namespace rc::testing {
+
+inline std::string last_error() {
+  rc_error_info error = rc_error_info_init();
+  return rc_error_last(&error) == RC_OK
+             ? std::string(error.call) + ": " + error.field + ": " + error.message
+             : "";
+}
+
+}  // namespace rc::testing

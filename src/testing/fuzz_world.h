@@ -121,11 +121,4 @@ inline bool has_pattern(const void* data, uint64_t bytes, uint64_t seed) {
   return bytes == 0 || std::memcmp(data, pattern(seed), bytes) == 0;
 }
 
-inline std::string last_error() {
-  rc_error_info error = rc_error_info_init();
-  return rc_error_last(&error) == RC_OK
-             ? std::string(error.call) + ": " + error.field + ": " + error.message
-             : "";
-}
-
 }  // namespace rc::testing

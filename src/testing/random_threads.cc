@@ -22,11 +22,11 @@ void World::forward_nested(Handle* handle, Random* random) {
     desc.module = modules[i % 2];
     desc.parent = handle->region;
     rc_region* child = nullptr;
-    RC_CHECK(rc_region_begin(context, &desc, &child) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_region_begin(context, &desc, &child) == RC_OK, "%s", last_error().c_str());
     rc_rng rng = rc_rng_init();
-    RC_CHECK(rc_region_rng(child, 2, &rng) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_region_rng(child, 2, &rng) == RC_OK, "%s", last_error().c_str());
     handle->work->draws.push_back(rng.offset);
-    RC_CHECK(rc_region_end(child, nullptr) >= 0, "%s", why().c_str());
+    RC_CHECK(rc_region_end(child, nullptr) >= 0, "%s", last_error().c_str());
     rc_region_release(child, nullptr);
   }
 }
@@ -49,7 +49,7 @@ void World::save_input(Handle* handle, Random* random) {
   if (random->one_in(2)) {
     item.view = copy.get();
     while (rc_region_save(handle->region, &item, 1, sizeof item, nullptr, nullptr) < 0)
-      RC_CHECK(refuses, "%s", why().c_str());
+      RC_CHECK(refuses, "%s", last_error().c_str());
     return;
   }
   auto* held = new std::pair<World*, std::vector<unsigned char>>(this, content);
@@ -60,15 +60,16 @@ void World::save_input(Handle* handle, Random* random) {
     std::memset(back->second.data(), 0xcc, back->second.size());
     delete back;
   };
-  RC_CHECK(rc_tensor_wrap(spec.get(), gone, held, &item.tensor) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_tensor_wrap(spec.get(), gone, held, &item.tensor) == RC_OK, "%s",
+           last_error().c_str());
   ++tensors;
   if (random->one_in(3)) {
-    RC_CHECK(rc_fence_create(context, &item.fence) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_fence_create(context, &item.fence) == RC_OK, "%s", last_error().c_str());
     std::lock_guard lock(mutex);
     fences.push_back(item.fence);
   }
   RC_CHECK(rc_region_save(handle->region, &item, 1, sizeof item, nullptr, nullptr) >= 0, "%s",
-           why().c_str());
+           last_error().c_str());
 }
 
 void World::forward(Handle* handle, Random* random) {
@@ -80,23 +81,23 @@ void World::forward(Handle* handle, Random* random) {
       work->host = content;
       const Bytes spec(content.size(), work->host.data());
       RC_CHECK(rc_region_output(handle->region, kY, RC_OUTPUT_HOST, spec.get(), nullptr) >= 0, "%s",
-               why().c_str());
+               last_error().c_str());
       continue;
     }
     const Bytes like(content.size());
     rc_tensor_spec memory = rc_tensor_spec_init();
     while (rc_region_alloc(handle->region, slot, like.get(), nullptr, &memory) < 0)
-      RC_CHECK(refuses, "%s", why().c_str());
+      RC_CHECK(refuses, "%s", last_error().c_str());
     std::memcpy(memory.data, content.data(), content.size());
   }
   rc_rng rng = rc_rng_init();
-  RC_CHECK(rc_region_rng(handle->region, 1, &rng) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_region_rng(handle->region, 1, &rng) == RC_OK, "%s", last_error().c_str());
   work->draws = {rng.offset};
   const Bytes choice(8, work->content[kChoice].data());
   while (rc_region_decide(handle->region, kChoice, choice.get(), nullptr) < 0)
-    RC_CHECK(refuses, "%s", why().c_str());
+    RC_CHECK(refuses, "%s", last_error().c_str());
   forward_nested(handle, random);
-  RC_CHECK(rc_region_end(handle->region, nullptr) >= 0, "%s", why().c_str());
+  RC_CHECK(rc_region_end(handle->region, nullptr) >= 0, "%s", last_error().c_str());
 }
 
 namespace {
@@ -137,10 +138,10 @@ void World::create(Random* random, int index) {
     --(*held)->world->regions;
     delete held;
   };
-  RC_CHECK(rc_region_begin(context, &desc, &handle->region) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_region_begin(context, &desc, &handle->region) == RC_OK, "%s", last_error().c_str());
   if (desc.step) in_step[static_cast<size_t>(index)].push_back(work);
   rc_region_info info = rc_region_info_init();
-  RC_CHECK(rc_region_query(handle->region, &info) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_region_query(handle->region, &info) == RC_OK, "%s", last_error().c_str());
   work->id = info.id;
   forward(handle.get(), random);
   std::lock_guard lock(mutex);
@@ -153,9 +154,10 @@ void World::restore(const Shared& handle, uint32_t slot, bool must) {
   std::vector<unsigned char> got(content.size());
   const Bytes to(got.size(), got.data());
   const rc_status status = rc_region_restore(handle->region, slot, nullptr, to.get());
-  RC_CHECK(status == RC_OK || status == RC_E_STATE, "%d %s", status, why().c_str());
+  RC_CHECK(status == RC_OK || status == RC_E_STATE, "%d %s", status, last_error().c_str());
   RC_CHECK(status == RC_OK || !must || work.cancelled || work.given_up(slot),
-           "slot %u of region %d after its replay: %s", slot, int(work.number), why().c_str());
+           "slot %u of region %d after its replay: %s", slot, int(work.number),
+           last_error().c_str());
   RC_CHECK(status < 0 || got == content, "slot %u of region %d has other bytes", slot,
            int(work.number));
 }
@@ -164,7 +166,7 @@ void World::export_one(const Shared& handle, uint32_t slot, Random* random) {
   Export e = {handle->work, slot, nullptr};
   if (rc_region_tensor(handle->region, slot, nullptr, &e.tensor) < 0) return;
   rc_tensor_spec view = rc_tensor_spec_init();
-  RC_CHECK(rc_tensor_view(e.tensor, &view) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_tensor_view(e.tensor, &view) == RC_OK, "%s", last_error().c_str());
   const std::vector<unsigned char>& content = e.work->bytes_of(slot);
   RC_CHECK(!std::memcmp(view.data, content.data(), content.size()),
            "the export of slot %u of region %d has other bytes", slot, int(e.work->number));
@@ -186,7 +188,7 @@ void World::replay_some(Random* random) {
   for (const Shared& h : handles) excused = excused || (h && h->work->may_be_refused());
   RC_CHECK(status >= 0 || status == kRefused || (status == RC_E_MEMORY && refuses) ||
                (status == RC_E_STATE && excused),
-           "a replay: %d %s", status, why().c_str());
+           "a replay: %d %s", status, last_error().c_str());
   for (const Shared& h : handles) {
     if (!h) continue;
     restore(h, kX, status >= 0);
@@ -199,33 +201,34 @@ void World::replay_some(Random* random) {
 void World::ask(const Shared& handle, Random* random) {
   rc_region_info info = rc_region_info_init();
   RC_CHECK(rc_region_query(handle->region, &info) == RC_OK && info.id == handle->work->id, "%s",
-           why().c_str());
+           last_error().c_str());
   for (uint32_t slot = 0; slot < kSlots; ++slot) {
     rc_slot_info of = rc_slot_info_init();
-    RC_CHECK(rc_region_slot_query(handle->region, slot, &of) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_region_slot_query(handle->region, slot, &of) == RC_OK, "%s", last_error().c_str());
   }
   uint32_t missing[kSlots], n = 0;
   RC_CHECK(rc_region_missing(handle->region, missing, kSlots, &n) == RC_OK && n <= kSlots, "%s",
-           why().c_str());
+           last_error().c_str());
   rc_region* found = nullptr;
   rc_region_key key = rc_region_key_init();
   key.module = modules[random->below(static_cast<uint32_t>(modules.size()))];
   key.microbatch = random->below(3);
   const rc_status status = random->one_in(2) ? rc_region_find(context, info.id, &found)
                                              : rc_region_lookup(context, &key, &found);
-  RC_CHECK(status == RC_OK || status == RC_PASS, "%s", why().c_str());
-  if (found) RC_CHECK(rc_region_query(found, &info) == RC_OK && info.id, "%s", why().c_str());
+  RC_CHECK(status == RC_OK || status == RC_PASS, "%s", last_error().c_str());
+  if (found)
+    RC_CHECK(rc_region_query(found, &info) == RC_OK && info.id, "%s", last_error().c_str());
   rc_region_release(found, nullptr);
   rc_stats stats = rc_stats_init();
-  RC_CHECK(rc_stats_get(context, &stats) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_stats_get(context, &stats) == RC_OK, "%s", last_error().c_str());
   RC_CHECK(stats.live_bytes <= stats.peak_bytes, "more is live than ever was");
   if (!random->one_in(6)) return;
   char text[64];
   uint64_t needed = 0;
-  RC_CHECK(rc_report(context, text, sizeof text, &needed) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_report(context, text, sizeof text, &needed) == RC_OK, "%s", last_error().c_str());
   rc_prediction prediction = rc_prediction_init();
   const rc_status predicted = rc_predict(context, policies[0], &prediction);
-  RC_CHECK(predicted == RC_OK || predicted == RC_E_STATE, "%s", why().c_str());
+  RC_CHECK(predicted == RC_OK || predicted == RC_E_STATE, "%s", last_error().c_str());
 }
 
 void World::end_step(int index) {
@@ -233,7 +236,7 @@ void World::end_step(int index) {
   for (const WorkRef& work : in_step[i]) work->cancelled = true;
   rc_step_report report = rc_step_report_init();
   const rc_status status = rc_step_end(steps[i], nullptr, &report);
-  RC_CHECK(status == RC_OK || status == RC_E_STATE, "%s", why().c_str());
+  RC_CHECK(status == RC_OK || status == RC_E_STATE, "%s", last_error().c_str());
   if (status < 0) return;  // one of its regions is being replayed
   steps[i] = nullptr;
   in_step[i].clear();
@@ -247,15 +250,15 @@ void World::operate(Random* random, int index) {
   if (what < 52) return replay_some(random);
   if (what < 62) {
     const rc_status status = rc_region_discard(handle->region, nullptr);
-    RC_CHECK(status >= 0, "%s", why().c_str());
+    RC_CHECK(status >= 0, "%s", last_error().c_str());
   } else if (what < 66) {
     const uint32_t slot = random->below(3);
     handle->work->done[slot] = true;
     const rc_status status = rc_region_done(handle->region, slot, nullptr);
-    RC_CHECK(status >= 0 || status == RC_E_STATE, "%s", why().c_str());
+    RC_CHECK(status >= 0 || status == RC_E_STATE, "%s", last_error().c_str());
   } else if (what < 69) {
     handle->work->cancelled = true;
-    RC_CHECK(rc_region_cancel(handle->region, nullptr) >= 0, "%s", why().c_str());
+    RC_CHECK(rc_region_cancel(handle->region, nullptr) >= 0, "%s", last_error().c_str());
   } else if (what < 76) {
     Shared none;
     std::lock_guard lock(mutex);
@@ -265,13 +268,13 @@ void World::operate(Random* random, int index) {
   } else if (what < 88) {
     const uint32_t choice = random->below(3);
     RC_CHECK(rc_context_configure(context, choice < 2 ? policies[choice] : nullptr) == RC_OK, "%s",
-             why().c_str());
+             last_error().c_str());
   } else if (what < 92 && step) {
     end_step(index);
   } else if (what < 92) {
     rc_step_desc desc = rc_step_desc_init();
     if (random->one_in(3)) desc.flags = RC_STEP_LOG;
-    RC_CHECK(rc_step_begin(context, &desc, &step) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_step_begin(context, &desc, &step) == RC_OK, "%s", last_error().c_str());
   } else if (what < 96) {
     export_one(handle, random->below(3), random);
   } else {
@@ -291,7 +294,7 @@ void World::operate(Random* random, int index) {
     rc_tensor_release(leftover);
     if (!e.tensor) return;
     rc_tensor_spec view = rc_tensor_spec_init();
-    RC_CHECK(rc_tensor_view(e.tensor, &view) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_tensor_view(e.tensor, &view) == RC_OK, "%s", last_error().c_str());
     const std::vector<unsigned char>& content = e.work->bytes_of(e.slot);
     RC_CHECK(!std::memcmp(view.data, content.data(), content.size()),
              "the export of slot %u of region %d has changed", e.slot, int(e.work->number));
@@ -306,7 +309,8 @@ void World::signal_fences() {
     due.assign(fences.begin() + static_cast<long>(signalled), fences.end());
     signalled = fences.size();
   }
-  for (rc_fence* fence : due) RC_CHECK(rc_fence_signal(fence, RC_OK) == RC_OK, "%s", why().c_str());
+  for (rc_fence* fence : due)
+    RC_CHECK(rc_fence_signal(fence, RC_OK) == RC_OK, "%s", last_error().c_str());
 }
 
 void World::thread(int index, int operations) {
@@ -358,7 +362,7 @@ void World::run(int operations) {
   for (std::thread& t : threads) t.join();
   if (context_goes_first) return;
   rc_stats stats = rc_stats_init();
-  RC_CHECK(rc_stats_get(context, &stats) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_stats_get(context, &stats) == RC_OK, "%s", last_error().c_str());
   RC_CHECK(stats.regions_live == 0 && stats.live_bytes == 0, "left: %d regions, %d B",
            int(stats.regions_live), int(stats.live_bytes));
   rc_context_release(context);

@@ -36,7 +36,7 @@ rc_status World::produce(Work* work, const rc_replay_args* args, Random* random)
           rc_region_alloc(args->region, slot, Bytes(content.size()).get(), nullptr, &memory);
       if (status < 0) {
         RC_CHECK(status == RC_E_MEMORY || status == kRefused, "alloc in a replay: %s",
-                 why().c_str());
+                 last_error().c_str());
         return status;
       }
       RC_CHECK(memory.data, "slot %u of region %d is wanted, alloc passed", slot,
@@ -67,11 +67,11 @@ rc_status World::replay_nested(Work* work, rc_region* region, Random* random) {
     desc.parent = region;
     rc_region* child = nullptr;
     const rc_status begun = rc_region_begin(context, &desc, &child);
-    RC_CHECK(begun == RC_OK, "begin in a replay: %d %s", begun, why().c_str());
+    RC_CHECK(begun == RC_OK, "begin in a replay: %d %s", begun, last_error().c_str());
     rc_rng rng = rc_rng_init();
     rc_status status = rc_region_rng(child, 2, &rng);
     RC_CHECK(status == RC_OK && rng.offset == work->draws[i], "draw %d of region %d: %d %s", int(i),
-             int(work->number), status, why().c_str());
+             int(work->number), status, last_error().c_str());
     rc_tensor_spec memory = rc_tensor_spec_init();
     status = rc_region_alloc(child, kS, Bytes(100).get(), nullptr, &memory);
     if (status >= 0) std::memset(memory.data, 0x22, 100);
@@ -93,7 +93,7 @@ rc_status World::replay(const rc_replay_args* args) {
     const rc_status status =
         rc_region_restore(args->region, kX, nullptr, Bytes(x.size(), x.data()).get());
     RC_CHECK(status == RC_OK || work->given_up(kX), "x of region %d in its replay: %s",
-             int(work->number), why().c_str());
+             int(work->number), last_error().c_str());
     RC_CHECK(status < 0 || x == work->bytes_of(kX), "x of region %d in its replay is not its input",
              int(work->number));
   }
@@ -101,18 +101,18 @@ rc_status World::replay(const rc_replay_args* args) {
     rc_rng rng = rc_rng_init();
     const rc_status status = rc_region_rng(args->region, 1, &rng);
     RC_CHECK(status == RC_OK && rng.offset == work->draws[0], "the draw of region %d: %s",
-             int(work->number), why().c_str());
+             int(work->number), last_error().c_str());
     unsigned char choice[8] = {};
     const rc_status decided =
         rc_region_decide(args->region, kChoice, Bytes(8, choice).get(), nullptr);
     RC_CHECK(decided == RC_PASS && !std::memcmp(choice, work->content[kChoice].data(), 8),
-             "the decision of region %d: %s", int(work->number), why().c_str());
+             "the decision of region %d: %s", int(work->number), last_error().c_str());
   }
   if (world.nests_replays && random.one_in(12)) {
     if (const Shared other = world.pick(&random))
       if (const rc_status status = rc_backward_replay(&other->region, 1, nullptr); status < 0)
         RC_CHECK(status == RC_E_STATE || status == kRefused || status == RC_E_MEMORY,
-                 "a replay in a replay: %d %s", status, why().c_str());
+                 "a replay in a replay: %d %s", status, last_error().c_str());
   }
   rc_status status = world.replay_nested(work, args->region, &random);
   if (status >= 0 && random.one_in(10)) {
@@ -184,7 +184,8 @@ rc_policy* policy_of(const char* rules) {
       R"("rules":[)" +
       std::string(rules) + "]}";
   rc_policy* policy = nullptr;
-  RC_CHECK(rc_policy_create_json(text.data(), text.size(), &policy) >= 0, "%s", why().c_str());
+  RC_CHECK(rc_policy_create_json(text.data(), text.size(), &policy) >= 0, "%s",
+           last_error().c_str());
   return policy;
 }
 
@@ -201,12 +202,12 @@ World::World(uint64_t number) : seed(number) {
   if (random.one_in(3)) desc.sink = &sink;
   refuses = desc.allocator && random.one_in(2);
   nests_replays = random.one_in(3);
-  RC_CHECK(rc_context_create(&desc, &context) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_context_create(&desc, &context) == RC_OK, "%s", last_error().c_str());
   policies[0] = policy_of(R"({"kind":"mine","action":"recompute"},)"
                           R"({"kind":"other","action":"recompute"})");
   policies[1] = policy_of(R"({"kind":"mine","action":"recompute"},)"
                           R"({"kind":"other","slot":"s","action":"recompute"})");
-  RC_CHECK(rc_context_configure(context, policies[0]) == RC_OK, "%s", why().c_str());
+  RC_CHECK(rc_context_configure(context, policies[0]) == RC_OK, "%s", last_error().c_str());
   static constexpr const char* kNames[kSlots] = {"x", "s", "y", "choice"};
   static constexpr rc_role kRoles[kSlots] = {RC_ROLE_INPUT, RC_ROLE_SAVED, RC_ROLE_OUTPUT,
                                              RC_ROLE_DECISION};
@@ -232,7 +233,8 @@ World::World(uint64_t number) : seed(number) {
     module.ops = &ops;
     module.states = states;
     module.n_states = i / 2 * 2;
-    RC_CHECK(rc_module_register(context, &module, &modules[i]) == RC_OK, "%s", why().c_str());
+    RC_CHECK(rc_module_register(context, &module, &modules[i]) == RC_OK, "%s",
+             last_error().c_str());
   }
 }
 

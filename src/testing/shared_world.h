@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "src/testing/bytes.h"
 #include "src/testing/check.h"
 
 namespace rc::testing {
@@ -23,26 +24,6 @@ constexpr int kThreads = 4;
 constexpr size_t kShared = 12;
 enum Slot : uint32_t { kX, kS, kY, kChoice, kSlots };
 constexpr rc_status kRefused = static_cast<rc_status>(RC_E_HOST - 5);
-
-inline std::string why() {
-  rc_error_info info = rc_error_info_init();
-  return rc_error_last(&info) == RC_OK ? info.message : "";
-}
-
-struct Bytes {
-  explicit Bytes(size_t n, const void* data = nullptr) : shape{static_cast<int64_t>(n)} {
-    spec = rc_tensor_spec_init();
-    spec.data = const_cast<void*>(data);
-    spec.dtype_code = 1;
-    spec.dtype_bits = 8;
-    spec.ndim = 1;
-    spec.shape = shape;
-  }
-  Bytes(const Bytes&) = delete;
-  const rc_tensor_spec* get() const { return &spec; }
-  int64_t shape[1];
-  rc_tensor_spec spec;
-};
 
 class Random {
  public:
