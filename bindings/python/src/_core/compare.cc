@@ -40,16 +40,14 @@ PyObject* raise_mismatches(Run* run, const FrameBody& b) {
 // Not an error: a program that clamps its weights in every forward is right, and one that torch's
 // checkpoint runs is to run. False where a filter makes it one. Digests, where there are some, have
 // told by now whether the values differ.
-bool tell_changed(const FrameBody& b) {
-  if (b.flags & kMeasure) return true;
+bool tell_changed(const RunBody& r, const FrameBody& b) {
+  if (!r.parameter_changed || b.flags & kMeasure) return true;
   return PyErr_WarnFormat(
              PyExc_RuntimeWarning, 1,
              "rcore.torch: a parameter of module '%U' (kind '%U', layer %u) was changed in place, "
-             "or "
-             "replaced, between the forward and its replay: gradients are those of the changed "
-             "one. "
-             "Without recomputation autograd makes this an error. set_verify() tells whether the "
-             "values differ.",
+             "or replaced, between the forward and its replay: gradients are those of the changed "
+             "one. Without recomputation autograd makes this an error. set_verify() tells whether "
+             "the values differ.",
              b.module->name, b.module->kind, b.module->layer) == 0;
 }
 
@@ -91,7 +89,7 @@ bool check_value(Run* run, size_t index, PyObject* tensor, int64_t version) {
 bool check_run(Frame* frame, Run* run) {
   const FrameBody& b = frame->b;
   const RunBody& r = run->b;
-  if (r.tolerant) return !r.parameter_changed || tell_changed(b);
+  if (r.tolerant) return tell_changed(r, b);
   if (r.too_many) {
     PyErr_Format(torch_api.checkpoint_error,
                  "torch.utils.checkpoint: trying to save more tensors during recomputation than "
@@ -111,7 +109,7 @@ bool check_run(Frame* frame, Run* run) {
     return false;
   }
   if (r.mismatches) return raise_mismatches(run, b) != nullptr;
-  return !r.parameter_changed || tell_changed(b);
+  return tell_changed(r, b);
 }
 
 // Lets extras turn a CheckpointError into one that says more.

@@ -148,7 +148,7 @@ def _slowest(ranks: list[dict[str, Any]], extra: str) -> float:
     )
 
 
-def policy_notes(policy: Policy) -> list[Finding]:
+def _policy_notes(policy: Policy) -> list[Finding]:
     """What a setting of the policy does not do although one may expect it."""
     return [_finding("note", field, message) for field, message in policy.notes()]
 
@@ -198,7 +198,7 @@ def notes_and_idle(
     idle = _modules_without_effect(request, policy.describe())
     by_field = {finding.field: finding for finding in idle}
     left = []
-    for note in policy_notes(policy):
+    for note in _policy_notes(policy):
         finding = by_field.get(note.field)
         if finding is None:
             left.append(note)
@@ -264,7 +264,7 @@ def check(settings: Settings, hardware: str = "h100") -> list[Finding]:
             finding.fix += "; rcore does it"
     notes: list[Finding] = []
     if policy is not None:
-        notes = policy_notes(policy)
+        notes = _policy_notes(policy)
     found += _settings_findings(settings)
     found += [Finding("note", "", "", remark, "") for remark in settings.remarks]
     if policy is not None and settings.names_a_model:

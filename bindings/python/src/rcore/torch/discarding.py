@@ -19,7 +19,7 @@ from rcore.errors import Error
 from rcore.torch.emptied import Discarded, Emptied
 from rcore.torch.engine import Flag, discard_module
 from rcore.torch.errors import KeptOutputWarning
-from rcore.torch.observing import storages_of
+from rcore.torch.observing import storages_in
 from rcore.torch.state import with_guard
 
 __all__ = ["DiscardedOutput", "discard_output", "discards"]
@@ -136,8 +136,7 @@ class DiscardedOutput:
                   result: Any) -> None:
         if not torch.is_grad_enabled() or not self._pending.calls:
             return
-        read = storages_of(t for t in tree_leaves((arguments, keywords))
-                           if isinstance(t, torch.Tensor))
+        read = storages_in((arguments, keywords))
         calls = [call for call in self._pending.calls if call.lies_in(read)]
         readers = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
         self._discard(calls or self._pending.calls, readers)  # or it read what became of them

@@ -17,11 +17,10 @@ from typing import Any
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
-from rcore.torch.observing import storages_of
+from rcore.torch.observing import storages_in, storages_of
 
 __all__ = ["Discarded", "Emptied"]
 
@@ -287,7 +286,7 @@ class Emptied:
 
     def __init__(self, region: Any, args: Any, kwargs: Any, result: Any) -> None:
         self._region = region
-        inputs = storages_of(t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
+        inputs = storages_in((args, kwargs))
         # An input that is itself discarded is filled first.
         self._before = [p for p in (_emptied.get(i) for i in inputs) if p is not None]
         self._blocks: dict[int, _Block] = {}

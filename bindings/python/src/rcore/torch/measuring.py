@@ -7,14 +7,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from rcore import _core
 from rcore.errors import Error
 from rcore.torch.hooks import is_inside_region, saving
-from rcore.torch.observing import storages_of
+from rcore.torch.observing import storages_in, storages_of
 
 __all__ = ["Meter"]
 
@@ -54,8 +52,7 @@ class Meter:
         """A forward of the model. In a region around it nothing is kept that could be counted."""
         if is_inside_region():
             return forward(*args, **kwargs)
-        for address in storages_of(
-                t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)):
+        for address in storages_in((args, kwargs)):
             _core.meter_leave_out(address)
         before = _core.meter_enter(True)  # what another model saves meanwhile is not this one's
         try:

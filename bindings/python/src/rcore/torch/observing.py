@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from rcore.torch.models import Place
 
-__all__ = ["Observed", "Observer", "Site", "storages_of"]
+__all__ = ["Observed", "Observer", "Site", "storages_in", "storages_of"]
 
 
 @dataclasses.dataclass
@@ -69,6 +69,11 @@ def storages_of(tensors: Any) -> set[int]:
     return found
 
 
+def storages_in(values: Any) -> set[int]:
+    """The same of all tensors in a nested structure."""
+    return storages_of(t for t in tree_leaves(values) if isinstance(t, torch.Tensor))
+
+
 def _belongs_to_parameter(t: torch.Tensor) -> bool:
     base = t if t._base is None else t._base
     return base.is_leaf and base.requires_grad
@@ -85,7 +90,7 @@ class Observer:
         self.recording = True
         self._thread = threading.get_ident()
         self.left_out = storages_of([*model.parameters(), *model.buffers()])
-        self.left_out |= storages_of(t for t in tree_leaves(inputs) if isinstance(t, torch.Tensor))
+        self.left_out |= storages_in(inputs)
         self._numbers: dict[int, int] = {}
         self._weak: list[int] = []  # while held, the address of a freed storage is not used again
         self._open: list[int] = []
